@@ -1,0 +1,227 @@
+"""Adafactor (Shazeer and Stern, https://arxiv.org/abs/1804.04235), as T5 uses it."""
+
+from collections.abc import Mapping, Sequence
+import enum
+from typing import Any
+
+from flax import core, struct, traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from t5x import optimizers
+
+
+class FactorDim(enum.Enum):
+    """The part that an axis plays in a factored second moment."""
+
+    NONE = None
+    BATCH = 1
+    ROW = 2
+    COLUMN = 3
+
+
+def standard_logical_factor_rules() -> Mapping[str, FactorDim]:
+    """T5's logical axes and their parts. For matrices the two largest axes decide."""
+    columns = ("vocab", "mlp", "heads", "kv", "joined_kv")
+    return core.freeze(
+        dict.fromkeys(columns, FactorDim.COLUMN)
+        | {"embed": FactorDim.ROW, "relpos_buckets": FactorDim.NONE}
+    )
+
+
+@struct.dataclass
+class _HyperParams:
+    learning_rate: float | None
+    factored: bool
+    multiply_by_parameter_scale: bool
+    beta1: float | None
+    decay_rate: float
+    step_offset: int
+    clipping_threshold: float | None
+    weight_decay_rate: float | None
+    min_dim_size_to_factor: int
+    epsilon1: float
+    epsilon2: float
+
+
+@struct.dataclass
+class _ParamState:
+    """Moments of one parameter, float32. Those not kept are zeros of shape (1,)."""
+
+    v_row: Any
+    v_col: Any
+    v: Any
+    m: Any
+
+
+class Adafactor(optimizers.OptimizerDef):
+    """Adafactor with relative step sizes and optional momentum.
+
+    u = clip(g / sqrt(v));  m = β1·m + (1 - β1)·lr·max(ε2, RMS(θ))·u;  θ = θ - m,
+    with v the second moment, factored into row and column means for matrices. The
+    learning rate is inside the momentum.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | None = None,
+        factored: bool = True,
+        multiply_by_parameter_scale: bool = True,
+        beta1: float | None = None,
+        decay_rate: float = 0.8,
+        step_offset: int = 0,
+        clipping_threshold: float | None = 1.0,
+        weight_decay_rate: float | None = None,
+        min_dim_size_to_factor: int = 128,
+        epsilon1: float = 1e-30,
+        epsilon2: float = 1e-3,
+        logical_factor_rules: Mapping[str, FactorDim] | None = None,
+    ):
+        """Constructs the rule.
+
+        Args:
+            learning_rate: the trainer's schedule overrides it at every step.
+            factored: keep row and column means instead of the full second moment.
+            multiply_by_parameter_scale: step sizes relative to a parameter's RMS.
+            beta1: momentum in [0, 1), or None to keep no momentum.
+            decay_rate: exponent c of the second moment's decay, 1 - t^-c.
+            step_offset: step at which t is 1, for fine-tuning.
+            clipping_threshold: largest RMS of u, or None.
+            weight_decay_rate: fraction of a parameter removed per step, or None.
+            min_dim_size_to_factor: smaller matrices are not factored.
+            epsilon1: added to squared gradients.
+            epsilon2: smallest parameter scale.
+            logical_factor_rules: accepted as in T5X, where they decide for parameters
+                of more than two axes. T5 has none, and this class takes none.
+        """
+        super().__init__(
+            _HyperParams(
+                learning_rate=learning_rate,
+                factored=factored,
+                multiply_by_parameter_scale=multiply_by_parameter_scale,
+                beta1=beta1,
+                decay_rate=decay_rate,
+                step_offset=step_offset,
+                clipping_threshold=clipping_threshold,
+                weight_decay_rate=weight_decay_rate,
+                min_dim_size_to_factor=min_dim_size_to_factor,
+                epsilon1=epsilon1,
+                epsilon2=epsilon2,
+            )
+        )
+        del logical_factor_rules
+
+    def _factored_axes(self, shape: Sequence[int]) -> tuple[int, int] | None:
+        """Axes (row, column) of a factored second moment: the shorter, the longer."""
+        if len(shape) > 2:
+            raise ValueError(
+                f"parameter of shape {tuple(shape)}: the embedded Adafactor takes at "
+                "most two axes; install T5X for factor rules"
+            )
+        if not self.hyper_params.factored or len(shape) < 2:
+            return None
+        shorter, longer = (int(axis) for axis in np.argsort(shape))
+        if shape[shorter] < self.hyper_params.min_dim_size_to_factor:
+            return None
+        return shorter, longer
+
+    def _init_param_state(self, param) -> _ParamState:
+        moments = dict.fromkeys(("v_row", "v_col", "v", "m"), (1,))
+        axes = self._factored_axes(param.shape)
+        if axes is None:
+            moments["v"] = param.shape
+        else:
+            shorter, longer = axes
+            moments["v_row"] = (param.shape[shorter],)
+            moments["v_col"] = (param.shape[longer],)
+        if self.hyper_params.beta1 is not None:
+            moments["m"] = param.shape
+        return _ParamState(**{k: jnp.zeros(s, jnp.float32) for k, s in moments.items()})
+
+    def init_state(self, params: Any) -> optimizers.OptimizerState:
+        return optimizers.OptimizerState(
+            step=jnp.asarray(0, jnp.int32),
+            param_states=jax.tree.map(self._init_param_state, params),
+        )
+
+    def apply_gradient(self, hyper_params, params, state, grads):
+        def update(param, param_state, grad):
+            return self._update_param(hyper_params, state.step, param, param_state, grad)
+
+        out = jax.tree.map(
+            update,
+            params,
+            state.param_states,
+            grads,
+            is_leaf=lambda x: isinstance(x, _ParamState),
+        )
+        is_pair = lambda x: isinstance(x, tuple)
+        new_params = jax.tree.map(lambda pair: pair[0], out, is_leaf=is_pair)
+        new_states = jax.tree.map(lambda pair: pair[1], out, is_leaf=is_pair)
+        return new_params, optimizers.OptimizerState(state.step + 1, new_states)
+
+    def _update_param(self, hp, step, param, state, grad):
+        grad = grad.astype(jnp.float32)
+        t = jnp.array(step - hp.step_offset, jnp.float32) + 1.0
+        decay = 1.0 - t ** (-hp.decay_rate)
+        mixing = 1.0 - decay
+        moments = dict.fromkeys(("v_row", "v_col", "v", "m"), jnp.zeros((1,)))
+
+        step_size = hp.learning_rate
+        if hp.multiply_by_parameter_scale:
+            rms = jnp.sqrt(jnp.mean(param * param, keepdims=True))
+            step_size *= jnp.maximum(rms, hp.epsilon2)
+
+        grad_sqr = grad * grad + hp.epsilon1
+        axes = self._factored_axes(param.shape)
+        if axes is None:
+            v = decay * state.v + mixing * grad_sqr
+            moments["v"] = v
+            u = grad * v**-0.5
+        else:
+            shorter, longer = axes
+            v_row = decay * state.v_row + mixing * jnp.mean(grad_sqr, axis=longer)
+            v_col = decay * state.v_col + mixing * jnp.mean(grad_sqr, axis=shorter)
+            moments["v_row"], moments["v_col"] = v_row, v_col
+            row_factor = (v_row / jnp.mean(v_row, keepdims=True)) ** -0.5
+            col_factor = v_col**-0.5
+            u = (
+                grad
+                * jnp.expand_dims(row_factor, longer)
+                * jnp.expand_dims(col_factor, shorter)
+            )
+        if hp.clipping_threshold is not None:
+            u_rms = jnp.sqrt(jnp.mean(u * u, keepdims=True))
+            u /= jnp.maximum(1.0, u_rms / hp.clipping_threshold)
+
+        delta = step_size * u
+        if hp.beta1 is not None:
+            delta = hp.beta1 * state.m + (1.0 - hp.beta1) * delta
+            moments["m"] = delta.astype(jnp.float32)
+        if hp.weight_decay_rate is not None:
+            param = (1.0 - hp.weight_decay_rate) * param
+        return (param - delta).astype(param.dtype), _ParamState(**moments)
+
+    def derive_logical_axes(
+        self, optimizer: optimizers.Optimizer, param_logical_axes: Any
+    ) -> optimizers.Optimizer:
+        """The logical axes of the parameters, and of the moments shaped like them."""
+
+        def moment_axes(axes, state):
+            return _ParamState(
+                v_row=None,
+                v_col=None,
+                v=axes if state.v.shape != (1,) else None,
+                m=axes if self.hyper_params.beta1 else None,
+            )
+
+        flat_axes = traverse_util.flatten_dict(core.unfreeze(param_logical_axes))
+        flat_states = traverse_util.flatten_dict(
+            core.unfreeze(optimizer.state.param_states)
+        )
+        param_states = traverse_util.unflatten_dict(
+            {path: moment_axes(axes, flat_states[path]) for path, axes in flat_axes.items()}
+        )
+        state = optimizers.OptimizerState(None, core.freeze(param_states))
+        return optimizer.replace(state=state, target=core.freeze(param_logical_axes))

@@ -1,0 +1,175 @@
+"""Batches from seqio tasks, on the mesh."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import importlib
+import time
+from typing import Any
+
+from clu.data import dataset_iterator
+import jax
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from t5x import models, partitioning
+
+
+@dataclasses.dataclass
+class DatasetConfig:
+    """A split of a seqio task or mixture, and how to batch it.
+
+    `task_feature_lengths` maps features to lengths in tokens; `batch_size` counts rows,
+    each of which holds several examples if `pack`; `seed` None draws one from the clock.
+    """
+
+    mixture_or_task_name: str | seqio.Task | seqio.Mixture
+    task_feature_lengths: Mapping[str, int] | None
+    split: str
+    batch_size: int
+    shuffle: bool
+    seed: int | None
+    use_cached: bool = False
+    pack: bool = False
+    use_custom_packing_ops: bool = False
+    module: str | None = None
+    use_memory_cache: bool = True
+    trim_output_features: bool = True
+
+
+def _task_or_mixture(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
+    if cfg.module:
+        importlib.import_module(cfg.module)
+    if isinstance(cfg.mixture_or_task_name, str):
+        return seqio.get_mixture_or_task(cfg.mixture_or_task_name)
+    return cfg.mixture_or_task_name
+
+
+def verify_matching_vocabs(
+    cfg: DatasetConfig, model: models.BaseTransformerModel
+) -> None:
+    """Raises ValueError unless the task and the model use the same vocabularies."""
+    features = _task_or_mixture(cfg).output_features
+    task = features["inputs"].vocabulary, features["targets"].vocabulary
+    of_model = model.input_vocabulary, model.output_vocabulary
+    if task != of_model:
+        raise ValueError(
+            f"task {cfg.mixture_or_task_name} has vocabularies {task}, the model "
+            f"{of_model}: set VOCABULARY to the task's"
+        )
+
+
+def get_dataset(
+    cfg: DatasetConfig,
+    shard_id: int,
+    num_shards: int,
+    feature_converter_cls: Callable[..., seqio.FeatureConverter],
+    num_epochs: int | None = None,
+) -> tf.data.Dataset:
+    """Batches of this process's shard, repeated `num_epochs` times (None: forever).
+
+    Raises:
+        ValueError: the batch does not divide over the shards.
+    """
+    if cfg.batch_size % num_shards:
+        raise ValueError(
+            f"batch size {cfg.batch_size} does not divide over {num_shards} shards"
+        )
+    return seqio.get_dataset(
+        _task_or_mixture(cfg),
+        task_feature_lengths=cfg.task_feature_lengths,
+        dataset_split=cfg.split,
+        shuffle=cfg.shuffle,
+        num_epochs=num_epochs,
+        feature_converter=feature_converter_cls(
+            pack=cfg.pack, use_custom_packing_ops=cfg.use_custom_packing_ops
+        ),
+        shard_info=seqio.ShardInfo(index=shard_id, num_shards=num_shards),
+        use_cached=cfg.use_cached,
+        seed=int(time.time()) if cfg.seed is None else cfg.seed,
+        trim_output_features=cfg.trim_output_features,
+        batch_size=cfg.batch_size // num_shards,
+    )
+
+
+def get_training_eval_datasets(
+    cfg: DatasetConfig,
+    shard_id: int,
+    num_shards: int,
+    eval_steps: int,
+    feature_converter_cls: Callable[..., seqio.FeatureConverter],
+) -> dict[str, tf.data.Dataset]:
+    """`eval_steps` batches of every task that has the split, and of the mixture.
+
+    A split smaller than that is repeated.
+    """
+    provider = _task_or_mixture(cfg)
+    tasks = [t for t in seqio.get_subtasks(provider) if cfg.split in t.splits]
+    providers = [*tasks, provider] if isinstance(provider, seqio.Mixture) else tasks
+    rows = eval_steps * cfg.batch_size
+
+    def batches(task: seqio.Task | seqio.Mixture) -> tf.data.Dataset:
+        one_row = dataclasses.replace(cfg, mixture_or_task_name=task, batch_size=1)
+        ds = get_dataset(one_row, 0, 1, feature_converter_cls, num_epochs=rows)
+        ds = ds.unbatch().repeat().shard(num_shards, shard_id)
+        ds = ds.batch(cfg.batch_size // num_shards, drop_remainder=True)
+        ds = ds.take(eval_steps)
+        return ds.cache() if cfg.use_memory_cache else ds
+
+    return {task.name: batches(task) for task in providers}
+
+
+class ShardedDatasetIterator(dataset_iterator.DatasetIterator):
+    """Puts every batch of an iterator on the mesh, split over its first axis."""
+
+    def __init__(
+        self,
+        iterator: dataset_iterator.DatasetIterator,
+        partitioner: partitioning.PjitPartitioner,
+    ):
+        self._iterator = iterator
+        self._sharding = partitioner.shardings(partitioner.data_partition_spec)
+
+    def __next__(self) -> Any:
+        return jax.device_put(next(self._iterator), self._sharding)
+
+    def reset(self):
+        self._iterator.reset()
+
+    @property
+    def element_spec(self):
+        return self._iterator.element_spec
+
+    def save(self, filename):
+        self._iterator.save(filename)
+
+    def restore(self, filename):
+        self._iterator.restore(filename)
+
+
+def prepare_train_iter(
+    train_iter: tf.data.Dataset,
+    *,
+    partitioner: partitioning.PjitPartitioner,
+    checkpoint_cfg: Any,
+    data_layout: partitioning.DataLayout,
+) -> dataset_iterator.PeekableDatasetIterator:
+    """An iterator over batches on the mesh, whose position can be saved and restored."""
+    del checkpoint_cfg, data_layout  # of use with several hosts
+    batches = dataset_iterator.TfDatasetIterator(train_iter, checkpoint=True)
+    return dataset_iterator.PeekableDatasetIterator(
+        ShardedDatasetIterator(batches, partitioner)
+    )
+
+
+def zeros_batch(
+    element_spec: Mapping[str, Any], partitioner: partitioning.PjitPartitioner
+) -> dict[str, jax.Array]:
+    """A batch of zeros on the mesh, to compile with."""
+    sharding = partitioner.shardings(partitioner.data_partition_spec)
+
+    def zeros(spec):
+        dtype = getattr(spec.dtype, "as_numpy_dtype", spec.dtype)
+        return jax.device_put(np.zeros(tuple(spec.shape), dtype), sharding)
+
+    return {name: zeros(spec) for name, spec in element_spec.items()}

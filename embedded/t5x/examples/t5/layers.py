@@ -1,0 +1,343 @@
+"""T5's layers, with T5X's parameter names, initial values and random streams.
+
+Axis names in shapes: b batch, q query length, k key length, h heads, d head dimension.
+Parameters are kept in float32 and cast to the computation's dtype.
+"""
+
+from collections.abc import Callable, Sequence
+import functools
+import operator
+from typing import Any
+
+from flax import linen as nn
+from flax.linen import partitioning as nn_partitioning
+import jax
+from jax import lax
+import jax.numpy as jnp
+import numpy as np
+
+_MASKED = -1e10
+
+
+def dot_product_attention(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    bias: jax.Array | None = None,
+    dropout_rng: jax.Array | None = None,
+    dropout_rate: float = 0.0,
+    deterministic: bool = False,
+    dtype: Any = jnp.float32,
+    float32_logits: bool = False,
+) -> jax.Array:
+    """softmax(query·key + bias)·value, unscaled: T5 scales the query's initializer.
+
+    Args:
+        query: (b, q, h, d).
+        key: (b, k, h, d).
+        value: (b, k, h, d).
+        bias: broadcasts to (b, h, q, k), or None.
+        dropout_rng: key for dropout of attention weights, shared by all queries.
+        dropout_rate: in [0, 1).
+        deterministic: no dropout.
+        dtype: of the attention weights.
+        float32_logits: compute the logits and softmax in float32.
+
+    Returns:
+        (b, q, h, d).
+    """
+    if float32_logits:
+        query, key = query.astype(jnp.float32), key.astype(jnp.float32)
+    logits = jnp.einsum("bqhd,bkhd->bhqk", query, key)
+    if bias is not None:
+        logits = logits + bias.astype(logits.dtype)
+    weights = jax.nn.softmax(logits).astype(dtype)
+    if not deterministic and dropout_rate > 0.0:
+        b, h, _, k = weights.shape
+        keep = jax.random.bernoulli(dropout_rng, 1.0 - dropout_rate, (b, h, 1, k))
+        scale = jnp.asarray(1.0 - dropout_rate, dtype)
+        weights = weights * (keep.astype(weights.dtype) / scale)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+
+
+class DenseGeneral(nn.Module):
+    """A linear map without bias over one or more axes, its kernel kept as a matrix."""
+
+    features: int | Sequence[int]
+    axis: int | Sequence[int] = -1
+    dtype: Any = jnp.float32
+    kernel_init: Callable = nn.initializers.variance_scaling(
+        1.0, "fan_in", "truncated_normal"
+    )
+    kernel_axes: tuple[str, ...] = ()
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        features = tuple(np.atleast_1d(self.features).tolist())
+        axes = tuple(a % inputs.ndim for a in np.atleast_1d(self.axis).tolist())
+        inputs = jnp.asarray(inputs, self.dtype)
+        in_shape = tuple(inputs.shape[a] for a in axes)
+        kernel = nn_partitioning.param_with_axes(
+            "kernel",
+            self.kernel_init,
+            (int(np.prod(in_shape)), int(np.prod(features))),
+            jnp.float32,
+            axes=self.kernel_axes,
+        )
+        kernel = jnp.asarray(kernel, self.dtype).reshape(in_shape + features)
+        contracted = tuple(range(len(axes)))
+        return lax.dot_general(inputs, kernel, ((axes, contracted), ((), ())))
+
+
+class MultiHeadDotProductAttention(nn.Module):
+    """Multi-head attention."""
+
+    num_heads: int
+    head_dim: int
+    dtype: Any = jnp.float32
+    dropout_rate: float = 0.0
+    kernel_init: Callable = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+    float32_logits: bool = False
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs_q: jax.Array,
+        inputs_kv: jax.Array,
+        mask: jax.Array | None = None,
+        bias: jax.Array | None = None,
+        *,
+        deterministic: bool = False,
+    ) -> jax.Array:
+        """Attends from inputs_q (b, q, emb) to inputs_kv (b, k, emb).
+
+        Args:
+            mask: (b, 1, q, k); a query sees the keys where it is positive.
+            bias: (1, h, q, k), added to the logits.
+            deterministic: no dropout.
+        """
+        project = functools.partial(
+            DenseGeneral,
+            features=(self.num_heads, self.head_dim),
+            kernel_axes=("embed", "joined_kv"),
+            dtype=self.dtype,
+        )
+        scale = jnp.sqrt(self.head_dim).astype(self.dtype)
+        query_init = lambda *args: self.kernel_init(*args) / scale
+        query = project(kernel_init=query_init, name="query")(inputs_q)
+        key = project(kernel_init=self.kernel_init, name="key")(inputs_kv)
+        value = project(kernel_init=self.kernel_init, name="value")(inputs_kv)
+        query, key, value = (
+            nn_partitioning.with_sharding_constraint(
+                x, ("batch", "length", "heads", "kv")
+            )
+            for x in (query, key, value)
+        )
+        if mask is not None:
+            mask_bias = jnp.where(mask > 0, 0.0, _MASKED).astype(self.dtype)
+            bias = mask_bias if bias is None else mask_bias + bias
+        drops = not deterministic and self.dropout_rate > 0.0
+        attended = dot_product_attention(
+            query,
+            key,
+            value,
+            bias,
+            self.make_rng("dropout") if drops else None,
+            self.dropout_rate,
+            deterministic,
+            self.dtype,
+            self.float32_logits,
+        )
+        return DenseGeneral(
+            features=inputs_q.shape[-1],
+            axis=(-2, -1),
+            kernel_init=self.kernel_init,
+            kernel_axes=("joined_kv", "embed"),
+            dtype=self.dtype,
+            name="out",
+        )(attended)
+
+
+def _activation(name: str | Callable) -> Callable:
+    if callable(name):
+        return name
+    return (lambda x: x) if name == "linear" else getattr(nn, name)
+
+
+class MlpBlock(nn.Module):
+    """Feed-forward block; with several activations, the product of one branch each."""
+
+    intermediate_dim: int = 2048
+    activations: Sequence[str | Callable] = ("relu",)
+    kernel_init: Callable = nn.initializers.variance_scaling(
+        1.0, "fan_in", "truncated_normal"
+    )
+    intermediate_dropout_rate: float = 0.1
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, deterministic: bool = False) -> jax.Array:
+        dense = functools.partial(
+            DenseGeneral, dtype=self.dtype, kernel_init=self.kernel_init
+        )
+        names = [f"wi_{i}" for i in range(len(self.activations))]
+        if len(names) == 1:
+            names = ["wi"]
+        branches = [
+            _activation(act)(
+                dense(self.intermediate_dim, kernel_axes=("embed", "mlp"), name=name)(
+                    inputs
+                )
+            )
+            for act, name in zip(self.activations, names, strict=True)
+        ]
+        x = functools.reduce(operator.mul, branches)
+        x = nn.Dropout(self.intermediate_dropout_rate, broadcast_dims=(-2,))(
+            x, deterministic=deterministic
+        )
+        x = nn_partitioning.with_sharding_constraint(x, ("batch", "length", "mlp"))
+        return dense(inputs.shape[-1], kernel_axes=("mlp", "embed"), name="wo")(x)
+
+
+class Embed(nn.Module):
+    """Token embedding, and logits by the same matrix."""
+
+    num_embeddings: int
+    features: int
+    dtype: Any = jnp.float32
+    attend_dtype: Any = None
+    embedding_init: Callable = nn.initializers.variance_scaling(
+        1.0, "fan_in", "normal", out_axis=0
+    )
+    one_hot: bool = False
+
+    def setup(self):
+        self.embedding = nn_partitioning.param_with_axes(
+            "embedding",
+            self.embedding_init,
+            (self.num_embeddings, self.features),
+            jnp.float32,
+            axes=("vocab", "embed"),
+        )
+
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """(...) integers to (..., features). `one_hot` multiplies instead of gathering."""
+        table = jnp.asarray(self.embedding, self.dtype)
+        if not self.one_hot:
+            return table[tokens]
+        vocabulary = lax.iota(jnp.int32, self.num_embeddings)
+        return jnp.dot((tokens[..., None] == vocabulary).astype(self.dtype), table)
+
+    def attend(self, query: jax.Array) -> jax.Array:
+        """(..., features) to logits (..., num_embeddings)."""
+        return jnp.dot(query, jnp.asarray(self.embedding, self.attend_dtype or self.dtype).T)
+
+
+def _relative_position_bucket(
+    distance: np.ndarray, bidirectional: bool, num_buckets: int, max_distance: int
+) -> np.ndarray:
+    """Buckets of key position minus query position: exact when near, then logarithmic."""
+    bucket = np.zeros_like(distance)
+    if bidirectional:
+        num_buckets //= 2
+        bucket += num_buckets * (distance > 0)
+        distance = np.abs(distance)
+    else:
+        distance = np.maximum(-distance, 0)
+    exact = num_buckets // 2
+    ratio = distance.astype(np.float32) / exact + np.finfo(np.float32).eps
+    spread = np.log(ratio) / np.log(max_distance / exact) * (num_buckets - exact)
+    far = np.minimum(exact + spread.astype(np.int32), num_buckets - 1)
+    return bucket + np.where(distance < exact, distance, far)
+
+
+class RelativePositionBiases(nn.Module):
+    """A learned bias per head and bucket of relative position."""
+
+    num_buckets: int
+    max_distance: int
+    num_heads: int
+    dtype: Any
+    embedding_init: Callable = nn.linear.default_embed_init
+
+    @nn.compact
+    def __call__(self, qlen: int, klen: int, bidirectional: bool = True) -> jax.Array:
+        """(1, heads, qlen, klen)."""
+        distance = np.arange(klen, dtype=np.int32) - np.arange(qlen, dtype=np.int32)[:, None]
+        buckets = _relative_position_bucket(
+            distance, bidirectional, self.num_buckets, self.max_distance
+        )
+        table = nn_partitioning.param_with_axes(
+            "rel_embedding",
+            self.embedding_init,
+            (self.num_heads, self.num_buckets),
+            jnp.float32,
+            axes=("heads", "relpos_buckets"),
+        )
+        # A product with a one-hot tensor: faster on accelerators than a gather.
+        one_hot = np.arange(self.num_buckets)[:, None, None] == buckets
+        values = lax.dot_general(
+            jnp.asarray(table, self.dtype),
+            jnp.asarray(one_hot, self.dtype),
+            (((1,), (0,)), ((), ())),
+        )
+        return values[None]
+
+
+class LayerNorm(nn.Module):
+    """Division by the root mean square, and a scale: no mean, no bias."""
+
+    epsilon: float = 1e-6
+    dtype: Any = jnp.float32
+    scale_init: Callable = nn.initializers.ones
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = jnp.asarray(x, jnp.float32)
+        mean_square = jnp.mean(lax.square(x), axis=-1, keepdims=True)
+        y = jnp.asarray(x * lax.rsqrt(mean_square + self.epsilon), self.dtype)
+        scale = nn_partitioning.param_with_axes(
+            "scale", self.scale_init, (x.shape[-1],), jnp.float32, axes=("embed",)
+        )
+        return y * jnp.asarray(scale, self.dtype)
+
+
+def make_attention_mask(
+    query_input: jax.Array,
+    key_input: jax.Array,
+    pairwise_fn: Callable = jnp.multiply,
+    dtype: Any = jnp.float32,
+) -> jax.Array:
+    """(b, q) and (b, k) to (b, 1, q, k): pairwise_fn of every query and key."""
+    pairs = pairwise_fn(query_input[..., :, None], key_input[..., None, :])
+    return pairs[..., None, :, :].astype(dtype)
+
+
+def combine_masks(*masks: jax.Array | None, dtype: Any = jnp.float32) -> jax.Array:
+    """The logical and of the masks that are given."""
+    return functools.reduce(jnp.logical_and, [m for m in masks if m is not None]).astype(
+        dtype
+    )
+
+
+def make_decoder_mask(
+    decoder_target_tokens: jax.Array,
+    dtype: Any,
+    decoder_segment_ids: jax.Array | None = None,
+) -> jax.Array:
+    """(b, 1, l, l): no position sees later ones, padding, or another packed example."""
+    positions = jnp.broadcast_to(
+        jnp.arange(decoder_target_tokens.shape[-1]), decoder_target_tokens.shape
+    )
+    real = decoder_target_tokens > 0
+    masks = [
+        make_attention_mask(positions, positions, jnp.greater_equal, dtype),
+        make_attention_mask(real, real, dtype=dtype),
+    ]
+    if decoder_segment_ids is not None:
+        masks.append(
+            make_attention_mask(
+                decoder_segment_ids, decoder_segment_ids, jnp.equal, dtype
+            )
+        )
+    return combine_masks(*masks, dtype=dtype)

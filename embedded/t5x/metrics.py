@@ -1,0 +1,143 @@
+"""Metrics that know about steps and time, beside those of clu.
+
+A metric is a pytree: the compiled step returns one per name, the trainer merges them
+over steps, and fills in the number of steps and the seconds before it computes them.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from clu import metrics as clu_metrics
+import flax
+import jax
+import jax.numpy as jnp
+
+
+def _is_metric(x: Any) -> bool:
+    return isinstance(x, clu_metrics.Metric)
+
+
+@flax.struct.dataclass
+class Sum(clu_metrics.Metric):
+    """Total over all steps."""
+
+    total: Any
+
+    @classmethod
+    def from_model_output(cls, values, **_):
+        return cls(total=jnp.sum(jnp.asarray(values)))
+
+    def merge(self, other):
+        return type(self)(total=self.total + other.total)
+
+    def compute(self):
+        return jnp.asarray(self.total)
+
+
+@flax.struct.dataclass
+class Step(clu_metrics.Metric):
+    """A metric over a number of steps, which `replace_steps` sets."""
+
+    steps: Any = 1
+
+    def replace_steps(self, steps: int):
+        return self.replace(steps=steps)
+
+    def compute(self):
+        return jnp.asarray(self.steps)
+
+
+@flax.struct.dataclass
+class AveragePerStep(Step):
+    """Total over all steps, divided by the number of steps."""
+
+    total: Any = None
+
+    @classmethod
+    def from_model_output(cls, values, steps=1, **_):
+        return cls(total=jnp.sum(jnp.asarray(values)), steps=steps)
+
+    def merge(self, other):
+        return type(self)(
+            total=self.total + other.total, steps=self.steps + other.steps
+        )
+
+    def compute(self):
+        return self.total / super().compute()
+
+
+@flax.struct.dataclass
+class Time(clu_metrics.Metric):
+    """Seconds, which `replace_duration` sets."""
+
+    duration: Any = None
+
+    def merge(self, other):
+        return self
+
+    def compute(self):
+        if self.duration is None:
+            raise ValueError("a time metric needs replace_duration before compute")
+        return jnp.asarray(self.duration)
+
+    def replace_duration(self, duration: float):
+        return self.replace(duration=duration)
+
+
+@flax.struct.dataclass
+class TimeRate(Time):
+    """A count per second."""
+
+    numerator: Any = None
+
+    @classmethod
+    def from_model_output(cls, numerator, **_):
+        return cls(numerator=numerator)
+
+    def merge(self, other):
+        return type(self)(numerator=self.numerator + other.numerator)
+
+    def compute(self):
+        return self.numerator / super().compute()
+
+
+@flax.struct.dataclass
+class StepsPerTime(Step, Time):
+    """Steps per second."""
+
+    @classmethod
+    def from_model_output(cls, steps=1, **_):
+        return cls(steps=steps)
+
+    def merge(self, other):
+        return type(self)(steps=self.steps + other.steps)
+
+    def compute(self):
+        return Step.compute(self) / Time.compute(self)
+
+
+def shape_obj_to_defined_obj(obj: clu_metrics.Metric) -> clu_metrics.Metric:
+    """Zeros in place of the shapes of a metric that `jax.eval_shape` returned."""
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), obj)
+
+
+def set_time_metrics_duration(
+    metrics: Mapping[str, clu_metrics.Metric], duration: float
+) -> dict[str, clu_metrics.Metric]:
+    """Sets the seconds of every time metric."""
+    return jax.tree.map(
+        lambda m: m.replace_duration(duration) if isinstance(m, Time) else m,
+        metrics,
+        is_leaf=_is_metric,
+    )
+
+
+def set_step_metrics_num_steps(
+    metrics: Mapping[str, clu_metrics.Metric], num_steps: int
+) -> dict[str, clu_metrics.Metric]:
+    """Sets the number of steps of every step metric."""
+    return jax.tree.map(
+        lambda m: m.replace_steps(num_steps) if isinstance(m, Step) else m,
+        metrics,
+        is_leaf=_is_metric,
+    )

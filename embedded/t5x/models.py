@@ -1,0 +1,208 @@
+"""A network, its loss and the metrics that describe it."""
+
+import abc
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from clu import metrics as clu_metrics
+from flax import core
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import seqio
+
+from t5x import losses, optimizers
+from t5x import metrics as metrics_lib
+
+Batch = Mapping[str, jax.Array]
+MetricsMap = dict[str, clu_metrics.Metric]
+
+
+class BaseModel(abc.ABC):
+    """What the trainer needs of a model."""
+
+    FEATURE_CONVERTER_CLS: Callable[..., seqio.FeatureConverter]
+
+    def __init__(self, optimizer_def: optimizers.OptimizerDef):
+        self.optimizer_def = optimizer_def
+
+    @abc.abstractmethod
+    def loss_fn(
+        self, params: Any, batch: Batch, dropout_rng: jax.Array | None
+    ) -> tuple[jax.Array, MetricsMap]:
+        """The training loss of a batch, and metrics. No key means no dropout."""
+
+    def eval_fn(self, params: Any, batch: Batch) -> tuple[jax.Array, MetricsMap]:
+        """The loss without dropout."""
+        return self.loss_fn(params, batch, None)
+
+    @abc.abstractmethod
+    def get_initial_variables(
+        self,
+        rng: jax.Array,
+        input_shapes: Mapping[str, tuple[int, ...]],
+        input_types: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """The network's variables before training: `params` and `params_axes`."""
+
+
+class BaseTransformerModel(BaseModel):
+    """A model of tokens."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        input_vocabulary: seqio.Vocabulary,
+        output_vocabulary: seqio.Vocabulary,
+        optimizer_def: optimizers.OptimizerDef,
+        label_smoothing: float = 0.0,
+        z_loss: float = 0.0,
+        loss_normalizing_factor: float
+        | str
+        | losses.SpecialLossNormalizingFactor
+        | None = None,
+    ):
+        super().__init__(optimizer_def)
+        self.module = module
+        self.input_vocabulary = input_vocabulary
+        self.output_vocabulary = output_vocabulary
+        self._label_smoothing = label_smoothing
+        self._z_loss = z_loss
+        self._loss_normalizing_factor = loss_normalizing_factor
+
+    @abc.abstractmethod
+    def _compute_logits(
+        self, params: Any, batch: Batch, dropout_rng: jax.Array | None = None
+    ) -> jax.Array:
+        """(batch, length, vocabulary)."""
+
+    def loss_fn(self, params, batch, dropout_rng):
+        """Cross entropy summed over the target tokens (divided by the loss factor)."""
+        logits = self._compute_logits(params, batch, dropout_rng)
+        factor, weights = losses.get_loss_normalizing_factor_and_weights(
+            self._loss_normalizing_factor, batch
+        )
+        loss, z_loss, _ = losses.compute_weighted_cross_entropy(
+            logits,
+            targets=batch["decoder_target_tokens"],
+            weights=weights,
+            label_smoothing=self._label_smoothing,
+            z_loss=self._z_loss,
+            loss_normalizing_factor=factor,
+        )
+        suffix = "_segment_ids"
+        segment_ids = {
+            k.removesuffix(suffix): v for k, v in batch.items() if k.endswith(suffix)
+        } or {
+            k: batch[k] != 0 for k in ("encoder_input_tokens", "decoder_target_tokens")
+        }
+        return loss, compute_base_metrics(
+            logits, batch["decoder_target_tokens"], weights, loss, z_loss, segment_ids
+        )
+
+
+class EncoderDecoderModel(BaseTransformerModel):
+    """Targets given inputs, with teacher forcing."""
+
+    FEATURE_CONVERTER_CLS = seqio.EncDecFeatureConverter
+
+    def get_initial_variables(self, rng, input_shapes, input_types=None):
+        types = input_types or {}
+
+        def ones(name, default_type):
+            if name not in input_shapes:
+                return None
+            return jnp.ones(input_shapes[name], types.get(name, default_type))
+
+        decoder_inputs = ones("decoder_input_tokens", jnp.float32)
+        optional = (
+            "encoder_segment_ids",
+            "decoder_segment_ids",
+            "encoder_positions",
+            "decoder_positions",
+        )
+        variables = self.module.init(
+            rng,
+            ones("encoder_input_tokens", jnp.float32),
+            decoder_inputs,
+            decoder_inputs,
+            **{name: ones(name, jnp.int32) for name in optional},
+            enable_dropout=False,
+        )
+        return core.freeze(variables)
+
+    def _compute_logits(self, params, batch, dropout_rng=None):
+        return self.module.apply(
+            {"params": params},
+            batch["encoder_input_tokens"],
+            batch["decoder_input_tokens"],
+            batch["decoder_target_tokens"],
+            encoder_segment_ids=batch.get("encoder_segment_ids"),
+            decoder_segment_ids=batch.get("decoder_segment_ids"),
+            enable_dropout=dropout_rng is not None,
+            rngs=None if dropout_rng is None else {"dropout": dropout_rng},
+        )
+
+
+def _count_packed_examples(segment_ids: jax.Array) -> jax.Array:
+    """Number of examples in (batch, length) segment ids: 1, 2, ... in a row, 0 padding."""
+    starts = (segment_ids[:, 1:] != segment_ids[:, :-1]) & (segment_ids[:, 1:] != 0)
+    return jnp.sum(starts) + jnp.sum(segment_ids[:, 0] != 0)
+
+
+def compute_base_metrics(
+    logits: jax.Array,
+    targets: jax.Array,
+    mask: jax.Array | None,
+    loss: jax.Array,
+    z_loss: jax.Array,
+    segment_ids: Mapping[str, jax.Array],
+) -> MetricsMap:
+    """T5X's metrics of a batch.
+
+    Args:
+        logits: (batch, length, vocabulary).
+        targets: (batch, length).
+        mask: (batch, length), 1 where a target counts, or None.
+        loss: summed over the batch.
+        z_loss: the part of `loss` that is z-loss.
+        segment_ids: per feature, (batch, length), 0 for padding.
+    """
+    tokens = jnp.array(targets.size)
+    examples = jnp.array(targets.shape[0])
+    real_targets = tokens if mask is None else jnp.sum(mask)
+    average, per_step = clu_metrics.Average, metrics_lib.AveragePerStep
+    rate = metrics_lib.TimeRate.from_model_output
+    cores = jax.device_count()
+    metrics: MetricsMap = {
+        "accuracy": clu_metrics.Accuracy.from_model_output(
+            logits=logits, labels=targets.astype(jnp.int32), mask=mask
+        ),
+        "loss": per_step(total=loss),
+        "loss_per_nonpadding_target_token": average(total=loss, count=real_targets),
+        "loss_per_all_target_tokens": average(total=loss, count=tokens),
+        "z_loss": per_step(total=z_loss),
+        "z_loss_per_all_target_tokens": average(total=z_loss, count=tokens),
+        "cross_ent_loss": per_step(total=loss - z_loss),
+        "cross_ent_loss_per_all_target_tokens": average(
+            total=loss - z_loss, count=tokens
+        ),
+        "timing/seconds": metrics_lib.Time(),
+        "timing/seqs": metrics_lib.Sum(examples),
+        "timing/seqs_per_second": rate(examples),
+        "timing/seqs_per_second_per_core": rate(examples / cores),
+        "timing/steps_per_second": metrics_lib.StepsPerTime.from_model_output(),
+        "timing/target_tokens_per_second": rate(tokens),
+        "timing/target_tokens_per_second_per_core": rate(tokens / cores),
+        "non_padding_fraction/loss_weights": average(total=real_targets, count=tokens),
+    }
+    total_real = total = jnp.array(0)
+    for feature, ids in segment_ids.items():
+        real, size = jnp.sum(ids != 0), jnp.array(ids.size)
+        metrics[f"effective_batch_size/{feature}"] = per_step(
+            total=_count_packed_examples(ids)
+        )
+        metrics[f"non_padding_fraction/{feature}"] = average(total=real, count=size)
+        total_real, total = total_real + real, total + size
+    metrics["non_padding_fraction/overall"] = average(total=total_real, count=total)
+    return metrics

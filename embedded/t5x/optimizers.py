@@ -1,0 +1,79 @@
+"""What an optimizer is: its state, its update, and the parameters it updates."""
+
+from typing import Any
+
+from flax import serialization, struct
+import jax
+
+
+@struct.dataclass
+class OptimizerState:
+    """`step`: (), int32, updates so far. `param_states`: a tree of per-parameter states."""
+
+    step: jax.Array
+    param_states: Any
+
+
+class OptimizerDef:
+    """An update rule without state. Subclasses define `init_state` and `apply_gradient`."""
+
+    def __init__(self, hyper_params: Any):
+        """`hyper_params`: a flax dataclass of the rule's hyper-parameters."""
+        self.hyper_params = hyper_params
+
+    def init_state(self, params: Any) -> Any:
+        """The state before the first update."""
+        raise NotImplementedError
+
+    def apply_gradient(
+        self, hyper_params: Any, params: Any, state: Any, grads: Any
+    ) -> tuple[Any, Any]:
+        """One update. Returns the new parameters and state."""
+        raise NotImplementedError
+
+    def update_hyper_params(self, **overrides: Any) -> Any:
+        """This rule's hyper-parameters with some replaced; values may be traced."""
+        return self.hyper_params.replace(**overrides)
+
+    def create(self, target: Any) -> "Optimizer":
+        """Bundles the rule with parameters and a fresh state."""
+        return Optimizer(optimizer_def=self, state=self.init_state(target), target=target)
+
+    def state_dict(self, target: Any, state: Any) -> dict[str, Any]:
+        """Nested dictionaries of arrays, as checkpoints keep them."""
+        return {
+            "target": serialization.to_state_dict(target),
+            "state": serialization.to_state_dict(state),
+        }
+
+    def restore_state(self, opt_target: Any, opt_state: Any, state_dict: Any):
+        """Parameters and state with the values of a `state_dict`."""
+        return (
+            serialization.from_state_dict(opt_target, state_dict["target"]),
+            serialization.from_state_dict(opt_state, state_dict["state"]),
+        )
+
+
+class Optimizer(struct.PyTreeNode):
+    """Parameters (`target`), optimizer state, and the rule that updates both."""
+
+    optimizer_def: OptimizerDef = struct.field(pytree_node=False)
+    state: Any
+    target: Any
+
+    def apply_gradient(self, grads: Any, **hyper_param_overrides: Any) -> "Optimizer":
+        """One update, with hyper-parameters overridden by keyword (`learning_rate`)."""
+        hyper_params = self.optimizer_def.update_hyper_params(**hyper_param_overrides)
+        target, state = self.optimizer_def.apply_gradient(
+            hyper_params, self.target, self.state, grads
+        )
+        return self.replace(target=target, state=state)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.optimizer_def.state_dict(self.target, self.state)
+
+    def restore_state(self, state_dict: Any) -> "Optimizer":
+        target, state = self.optimizer_def.restore_state(
+            self.target, self.state, state_dict
+        )
+        return self.replace(target=target, state=state)

@@ -1,0 +1,122 @@
+"""The held-out guidance batch."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import seqio
+from t5x import utils
+import tensorflow_datasets as tfds
+
+
+def load_guidance_batch(
+    guidance_cfg: utils.DatasetConfig,
+    train_cfg: utils.DatasetConfig,
+    partitioner: Any,
+    feature_converter_cls: Callable[..., seqio.FeatureConverter],
+) -> Mapping[str, jax.Array]:
+    """Reads the first batch of the guidance split and lays it on the mesh.
+
+    The paper holds out one batch and applies it at every step (Appendix C.1.2).
+
+    Args:
+        guidance_cfg: the split, and the batch size.
+        train_cfg: the training data, which the guidance split must not share.
+        partitioner: gives the layout, that of a training batch.
+        feature_converter_cls: the model's.
+
+    Returns:
+        feature -> (batch, length), on the devices.
+
+    Raises:
+        ValueError: the split is missing, overlaps the training split, or holds less than
+            one batch.
+    """
+    _check_held_out(guidance_cfg, train_cfg)
+    layout = partitioner.get_data_layout(guidance_cfg.batch_size)
+    batches = utils.prepare_train_iter(
+        utils.get_dataset(
+            guidance_cfg,
+            layout.shard_id,
+            layout.num_shards,
+            feature_converter_cls,
+            num_epochs=1,
+        ),
+        partitioner=partitioner,
+        checkpoint_cfg=None,
+        data_layout=layout,
+    )
+    batch = next(batches, None)
+    if batch is None:
+        raise ValueError(
+            f"guidance split {guidance_cfg.split!r} of "
+            f"{guidance_cfg.mixture_or_task_name} holds less than one batch of "
+            f"{guidance_cfg.batch_size} rows: enlarge the split or lower "
+            "GUIDANCE_BATCH_SIZE"
+        )
+    return batch
+
+
+def _tasks(cfg: utils.DatasetConfig) -> list[seqio.Task]:
+    provider = cfg.mixture_or_task_name
+    if isinstance(provider, str):
+        provider = seqio.get_mixture_or_task(provider)
+    return list(seqio.get_subtasks(provider))
+
+
+def _check_held_out(
+    guidance_cfg: utils.DatasetConfig, train_cfg: utils.DatasetConfig
+) -> None:
+    """Raises ValueError unless the guidance split exists and is not trained on."""
+    for held_out in _tasks(guidance_cfg):
+        if guidance_cfg.split not in held_out.splits:
+            raise ValueError(
+                f"guidance split {guidance_cfg.split!r} is missing from task "
+                f"{held_out.name}, which has {', '.join(held_out.splits)}: set "
+                "GUIDANCE_SPLIT"
+            )
+        for trained in _tasks(train_cfg):
+            if _overlap(held_out.source, guidance_cfg.split, trained.source, train_cfg.split):
+                raise ValueError(
+                    f"guidance split {guidance_cfg.split!r} of task {held_out.name} "
+                    f"overlaps the training split {train_cfg.split!r} of task "
+                    f"{trained.name}: set GUIDANCE_SPLIT to a split of other examples, "
+                    "for example to 'guidance'"
+                )
+
+
+def _overlap(
+    source: seqio.DataSource, split: str, other: seqio.DataSource, other_split: str
+) -> bool:
+    """Whether two splits share examples, as far as their sources say.
+
+    TFDS sources share a slice of the same data set, file sources a file, and any source
+    shares a split with itself.
+    """
+    if source is other and split == other_split:
+        return True
+    if isinstance(source, seqio.TfdsDataSource) and isinstance(other, seqio.TfdsDataSource):
+        return source.tfds_dataset.name == other.tfds_dataset.name and any(
+            a.splitname == b.splitname and max(a.from_, b.from_) < min(a.to, b.to)
+            for a in _tfds_intervals(source, split)
+            for b in _tfds_intervals(other, other_split)
+        )
+    if isinstance(source, seqio.FileDataSource) and isinstance(other, seqio.FileDataSource):
+        return not set(source.list_shards(split)).isdisjoint(other.list_shards(other_split))
+    return False
+
+
+class _AnySize(dict):
+    """Stands for the splits of a data set whose sizes are not known before download."""
+
+    def __missing__(self, name: str) -> tfds.core.SplitInfo:
+        return tfds.core.SplitInfo(
+            name=name, shard_lengths=[10**12], num_bytes=0, filename_template=None
+        )
+
+
+def _tfds_intervals(source: seqio.TfdsDataSource, split: str) -> list:
+    """The slices of TFDS splits that a source's split is made of."""
+    spec = source.splits[split]
+    spec = spec if isinstance(spec, str) else spec.name
+    return tfds.core.ReadInstruction.from_spec(spec).to_absolute(_AnySize())

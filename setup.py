@@ -1,0 +1,17 @@
+"""gbt_t5x: learned optimizer hyper-parameters for T5X."""
+
+import setuptools
+
+setuptools.setup(
+    name="gbt_t5x",
+    version="0.1.0",
+    description="Learns T5X optimizer hyper-parameters while the model trains",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=["gbt_t5x", "gbt_t5x.tasks", "gbt_t5x.gin"],
+    package_dir={"gbt_t5x.tasks": "tasks", "gbt_t5x.gin": "gin"},
+    package_data={"gbt_t5x.gin": ["**/*.gin"]},
+    python_requires=">=3.11",
+    install_requires=["clu", "flax", "gin-config", "jax", "optax", "seqio", "t5", "t5x"],
+)

@@ -1,0 +1,1 @@
+"""seqio tasks with a held-out guidance split. Importing a module registers its tasks."""

@@ -1,0 +1,100 @@
+"""Span corruption on CPython's own documentation: English text on every machine.
+
+The text is the docstrings of the standard library's source files and the topics of
+`pydoc`: about 2 million characters, which differ a little between Python versions. A
+document is a source file or a topic. Each goes to one split by a hash of its name, and a
+paragraph that stands in several documents is kept in the first only.
+"""
+
+import ast
+from collections.abc import Iterator
+import functools
+import hashlib
+import inspect
+import pathlib
+import pydoc_data.topics
+import sysconfig
+import warnings
+
+import seqio
+from t5.data import preprocessors
+import tensorflow as tf
+
+TASK = "cpython_docs_span_corruption"
+VOCABULARY = seqio.ByteVocabulary(extra_ids=100)  # 359 ids; sentinels are the last 100
+_SPLIT_PERCENT = {"guidance": 5, "validation": 5}  # training has the rest
+_LEFT_OUT = {"test", "tests", "idlelib", "lib2to3", "site-packages", "turtledemo"}
+_SHORTEST = 40  # characters; shorter docstrings are mostly labels
+
+
+def _docstrings(node: ast.AST) -> Iterator[str]:
+    """Docstrings of a module, and of the classes and functions in it."""
+    for child in getattr(node, "body", ()):
+        if isinstance(child, ast.ClassDef | ast.If | ast.Try):
+            yield from _docstrings(child)
+        elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield ast.get_docstring(child, clean=False) or ""
+    if isinstance(node, ast.Module | ast.ClassDef):
+        yield ast.get_docstring(node, clean=False) or ""
+
+
+def _documents() -> Iterator[tuple[str, list[str]]]:
+    """(name, paragraphs) of every source file and topic, in order of name."""
+    root = pathlib.Path(sysconfig.get_path("stdlib"))
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root)
+        if _LEFT_OUT.isdisjoint(name.parts):
+            with warnings.catch_warnings(action="ignore"):
+                tree = ast.parse(path.read_bytes())
+            yield name.as_posix(), [inspect.cleandoc(d) for d in _docstrings(tree)]
+    for name, text in sorted(pydoc_data.topics.topics.items()):
+        yield f"topic {name}", text.split("\n\n")
+
+
+def split_of(name: str) -> str:
+    """The split that a document belongs to."""
+    percent = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % 100
+    for split, share in _SPLIT_PERCENT.items():
+        if percent < share:
+            return split
+        percent -= share
+    return "train"
+
+
+@functools.cache
+def paragraphs() -> dict[str, dict[str, list[str]]]:
+    """split -> document name -> its paragraphs."""
+    splits: dict[str, dict[str, list[str]]] = {"train": {}, "guidance": {}, "validation": {}}
+    seen: set[str] = set()
+    for name, texts in _documents():
+        texts = [t for t in texts if len(t) >= _SHORTEST and t not in seen]
+        seen.update(texts)
+        if texts:
+            splits[split_of(name)][name] = list(dict.fromkeys(texts))
+    return splits
+
+
+def _dataset(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
+    del shuffle_files, seed  # seqio shuffles the examples
+    texts = [t for document in paragraphs()[split].values() for t in document]
+    return tf.data.Dataset.from_tensor_slices({"text": texts})
+
+
+seqio.TaskRegistry.add(
+    TASK,
+    source=seqio.FunctionDataSource(_dataset, splits=("train", "guidance", "validation")),
+    preprocessors=[
+        functools.partial(
+            seqio.preprocessors.rekey, key_map={"inputs": None, "targets": "text"}
+        ),
+        seqio.preprocessors.tokenize,
+        seqio.CacheDatasetPlaceholder(),
+        preprocessors.span_corruption,
+        seqio.preprocessors.append_eos_after_trim,
+    ],
+    output_features={
+        name: seqio.Feature(vocabulary=VOCABULARY, add_eos=True)
+        for name in ("inputs", "targets")
+    },
+    metric_fns=[],
+)
