@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Trains the same small T5 twice, without and with guidance, and compares the runs.
+#
+# Command: scripts/quickstart.sh [--gin.NAME=VALUE ...], of both trainings
+# Provides: model folders `baseline` and `guided`, and `report.png`, in runs/quickstart
+#   or in the folder that QUICKSTART_DIR names.
+set -euo pipefail
+runs=$(realpath -m "${QUICKSTART_DIR:-$(dirname "${BASH_SOURCE[0]}")/../runs/quickstart}")
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+scripts/environment.sh
+python=.venv/bin/python
+
+for run in baseline guided; do
+    echo "== $run: gin/quickstart_$run.gin -> $runs/$run (removed first)"
+    rm -rf "${runs:?}/$run"
+    $python -m t5x.train --gin_file="gin/quickstart_$run.gin" "$@" \
+        --gin.MODEL_DIR="\"$runs/$run\""
+done
+
+echo "== report: $runs/report.png"
+$python scripts/report.py --baseline "$runs/baseline" --guided "$runs/guided" \
+    --png "$runs/report.png"

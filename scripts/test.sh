@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Checks style and types, and runs the tests.
+#
+# Command: scripts/test.sh [arguments of pytest]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+scripts/environment.sh
+python=.venv/bin/python
+
+echo "== ruff check"
+$python -m ruff check --quiet
+echo "== ruff format"
+$python -m ruff format --check --quiet
+echo "== mypy"
+$python -m mypy gbt_t5x tasks scripts embedded/t5x
+echo "== pytest"
+$python -m pytest "$@"

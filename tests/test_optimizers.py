@@ -1,0 +1,250 @@
+"""The contract of GuidedOptimizer, for every choice of hyper-parameters."""
+
+from flax import core
+import jax
+from jax.sharding import PartitionSpec
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from t5x import adafactor, optimizers
+
+from gbt_t5x import hyperparams as hyperparams_lib
+from gbt_t5x import optimizers as guided
+
+CHOICES = pytest.mark.parametrize("names", [("alpha",), ("beta1",), ("alpha", "beta1")])
+LEARNING_RATE = 0.01
+META_LEARNING_RATE = 0.05
+
+
+def _base(beta1=0.5):
+    return adafactor.Adafactor(beta1=beta1, min_dim_size_to_factor=4)
+
+
+def _guided(names, beta1=0.5, initial_alpha=1.0, meta_learning_rate=META_LEARNING_RATE):
+    return guided.GuidedOptimizer(
+        _base(beta1), list(names), meta_learning_rate, initial_alpha
+    )
+
+
+def _params():
+    keys = jax.random.split(jax.random.PRNGKey(0), 2)
+    return core.freeze(
+        {
+            "mlp": {"kernel": jax.random.normal(keys[0], (4, 6))},
+            "norm": {"scale": jax.random.normal(keys[1], (6,))},
+        }
+    )
+
+
+def _gradients(steps=3):
+    """Different gradients of different sizes, one tree a step."""
+    for step in range(steps):
+        key = jax.random.PRNGKey(step + 1)
+        yield jax.tree.map(
+            lambda x, key=key, size=step + 1: size * jax.random.normal(key, x.shape),
+            _params(),
+        )
+
+
+def _hypergradients(names, steps=3):
+    for step in range(steps):
+        yield {name: jnp.float32(0.3 - i - step) for i, name in enumerate(names)}
+
+
+def _train(optimizer, hypergradients=()):
+    """One update for every hypergradient."""
+    definition = optimizer.optimizer_def
+    for grads, hypergradient in zip(
+        _gradients(len(hypergradients)), hypergradients, strict=True
+    ):
+        optimizer = optimizer.apply_gradient(grads, learning_rate=LEARNING_RATE)
+        state = definition.apply_hypergradient(optimizer.state, hypergradient)
+        optimizer = optimizer.replace(state=state)
+    return optimizer
+
+
+def _assert_trees_equal(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y, strict=True)
+
+
+@CHOICES
+def test_initial_values_are_alpha_and_the_momentum_of_the_base(names):
+    state = _guided(names, beta1=0.9, initial_alpha=2.0).init_state(_params())
+    values = hyperparams_lib.values(state.hyperparams)
+    expected = {"alpha": 2.0, "beta1": 0.9}
+    assert values.keys() == set(names)
+    for name in names:
+        # float32 rounds the raw numbers 0.69 and 2.2 by 1e-7 at most.
+        np.testing.assert_allclose(values[name], expected[name], rtol=5e-7)
+
+
+@CHOICES
+@pytest.mark.parametrize("initial_alpha", [1.0, 2.0])
+def test_without_hypergradients_it_is_the_base_bitwise(names, initial_alpha):
+    optimizer = _guided(names, initial_alpha=initial_alpha).create(_params())
+    raw = optimizer.state.hyperparams
+    # The value of beta1 is exact, as 0.5 is sigmoid(0); that of alpha is rounded.
+    alpha = hyperparams_lib.values(raw).get("alpha", 1.0)
+    stock = _base(beta1=0.5).create(_params())
+    for grads in _gradients():
+        optimizer = optimizer.apply_gradient(grads, learning_rate=LEARNING_RATE)
+        stock = stock.apply_gradient(grads, learning_rate=LEARNING_RATE * alpha)
+    _assert_trees_equal(optimizer.state.hyperparams, raw)
+    _assert_trees_equal(optimizer.target, stock.target)
+    _assert_trees_equal(optimizer.state.param_states, stock.state.param_states)
+    _assert_trees_equal(optimizer.state.step, stock.state.step)
+
+
+def test_what_is_not_learned_keeps_its_setting():
+    for beta1 in (None, 0.9):
+        optimizer = _guided(["alpha"], beta1=beta1).create(_params())
+        stock = _base(beta1).create(_params())
+        for grads in _gradients():
+            optimizer = optimizer.apply_gradient(grads, learning_rate=LEARNING_RATE)
+            stock = stock.apply_gradient(grads, learning_rate=LEARNING_RATE)
+        _assert_trees_equal(optimizer.target, stock.target)
+
+
+def test_hyperparams_of_the_state_are_those_of_the_update():
+    optimizer = _guided(["alpha", "beta1"]).create(_params())
+    raw = {"alpha": jnp.log(3.0), "beta1": jnp.log(0.8 / 0.2)}
+    optimizer = optimizer.replace(state=optimizer.state.replace(hyperparams=raw))
+    stock = _base(beta1=0.8).create(_params())
+    for grads in _gradients():
+        optimizer = optimizer.apply_gradient(grads, learning_rate=LEARNING_RATE)
+        stock = stock.apply_gradient(grads, learning_rate=3 * LEARNING_RATE)
+    # Rounding of the two raw numbers, against updates of 0.03.
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6),
+        optimizer.target,
+        stock.target,
+    )
+
+
+@CHOICES
+def test_hypergradients_are_applied_by_adam(names):
+    definition = _guided(names)
+    state = first_state = definition.init_state(_params())
+    adam = optax.adam(META_LEARNING_RATE, b1=0.9, b2=0.999, eps=1e-8)
+    raw = state.hyperparams
+    adam_state = adam.init(raw)
+    for hypergradient in _hypergradients(names):
+        state = definition.apply_hypergradient(state, hypergradient)
+        updates, adam_state = adam.update(hypergradient, adam_state, raw)
+        raw = optax.apply_updates(raw, updates)
+    assert state.hyperparams.keys() == set(names)
+    for name in names:
+        # float32 rounds to 6e-8; each of the steps moves λ by 0.05.
+        np.testing.assert_allclose(state.hyperparams[name], raw[name], rtol=1e-6)
+    _assert_trees_equal(state.step, first_state.step)
+    _assert_trees_equal(state.param_states, first_state.param_states)
+
+
+@CHOICES
+def test_first_hypergradient_moves_lambda_down_it_by_the_meta_learning_rate(names):
+    definition = _guided(names)
+    before = definition.init_state(_params())
+    signs = {"alpha": 1.0, "beta1": -1.0}
+    after = definition.apply_hypergradient(
+        before, {name: jnp.float32(7 * signs[name]) for name in names}
+    )
+    for name in names:
+        moved = after.hyperparams[name] - before.hyperparams[name]
+        np.testing.assert_allclose(moved, -signs[name] * META_LEARNING_RATE, rtol=1e-5)
+
+
+@CHOICES
+def test_meta_learning_rate_zero_learns_nothing(names):
+    optimizer = _guided(names, meta_learning_rate=0.0).create(_params())
+    raw = optimizer.state.hyperparams
+    trained = _train(optimizer, list(_hypergradients(names)))
+    _assert_trees_equal(trained.state.hyperparams, raw)
+
+
+@CHOICES
+def test_jit_equals_no_jit_and_compiles_once(names):
+    definition = _guided(names)
+
+    @jax.jit
+    def jitted(optimizer, grads, hypergradient):
+        optimizer = optimizer.apply_gradient(grads, learning_rate=LEARNING_RATE)
+        state = definition.apply_hypergradient(optimizer.state, hypergradient)
+        return optimizer.replace(state=state)
+
+    hypergradients = list(_hypergradients(names))
+    optimizer = first = definition.create(_params())
+    for grads, hypergradient in zip(_gradients(), hypergradients, strict=True):
+        optimizer = jitted(optimizer, grads, hypergradient)
+    expected = _train(first, hypergradients)
+    assert jitted._cache_size() == 1
+    assert jax.tree.structure(optimizer) == jax.tree.structure(first)
+    for x, y, z in zip(
+        *map(jax.tree.leaves, (optimizer, expected, first)), strict=True
+    ):
+        assert x.dtype == y.dtype == z.dtype
+        # XLA fuses products and sums: the last bits of float32 differ, over 3 steps.
+        np.testing.assert_allclose(x, y, rtol=2e-6, atol=1e-7)
+
+
+@CHOICES
+def test_state_dict_restores_the_state(names):
+    optimizer = _train(_guided(names).create(_params()), list(_hypergradients(names)))
+    saved = optimizer.state_dict()
+    assert saved.keys() == {"target", "state"}
+    assert saved["state"].keys() == {"step", "param_states", "hyperparams", "meta_state"}
+    assert saved["state"]["hyperparams"].keys() == set(names)
+    fresh = _guided(names).create(jax.tree.map(jnp.zeros_like, _params()))
+    restored = fresh.restore_state(saved)
+    assert isinstance(restored.state, guided.GuidedState)
+    _assert_trees_equal(restored.target, optimizer.target)
+    _assert_trees_equal(restored.state, optimizer.state)
+    assert int(restored.state.step) == int(restored.state.meta_state.count) == 3
+
+
+@CHOICES
+def test_logical_axes_are_the_parameters_and_lambda_is_replicated(names):
+    definition = _guided(names)
+    param_axes = core.freeze(
+        {
+            "mlp": {"kernel": PartitionSpec("embed", "mlp")},
+            "norm": {"scale": PartitionSpec("embed")},
+        }
+    )
+    optimizer = definition.create(_params())
+    axes = definition.derive_logical_axes(optimizer, param_axes)
+    assert isinstance(axes, optimizers.Optimizer)
+    assert core.unfreeze(axes.target) == core.unfreeze(param_axes)
+    assert isinstance(axes.state, guided.GuidedState)
+    assert axes.state.step is None
+    assert axes.state.hyperparams == dict.fromkeys(names)
+    nothing = dict.fromkeys(names)
+    assert axes.state.meta_state == optax.ScaleByAdamState(None, nothing, nothing)
+    for path in (("mlp", "kernel"), ("norm", "scale")):
+        moments = axes.state.param_states[path[0]][path[1]]
+        assert moments.m == param_axes[path[0]][path[1]]
+        assert moments.v_row is moments.v_col is None
+    # The second moment of the matrix is factored, that of the vector is not.
+    assert axes.state.param_states["mlp"]["kernel"].v is None
+    assert axes.state.param_states["norm"]["scale"].v == PartitionSpec("embed")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"names": ["gamma"]}, "unknown hyper-parameter 'gamma'"),
+        ({"names": ["alpha", "alpha"]}, "name at least one, each once"),
+        ({"names": []}, "name at least one, each once"),
+        ({"meta_learning_rate": -0.1}, "meta_learning_rate=-0.1: must be >= 0"),
+        ({"meta_learning_rate": float("nan")}, "meta_learning_rate=nan: must be >= 0"),
+        ({"beta1": None}, "Adafactor keeps no momentum; set adafactor.Adafactor.beta1"),
+        ({"beta1": 0.0}, r"beta1 starts at 0.0, outside \(0, 1\)"),
+        ({"beta1": 1.0}, r"beta1 starts at 1.0, outside \(0, 1\)"),
+        ({"initial_alpha": 0.0}, r"alpha starts at 0.0, outside \(0, inf\)"),
+    ],
+)
+def test_unusable_settings_are_refused_at_construction(changes, message):
+    with pytest.raises(ValueError, match=message):
+        _guided(**{"names": ["alpha", "beta1"], **changes})

@@ -1,0 +1,152 @@
+"""What guidance changes in a training step, and what it leaves alone."""
+
+import jax
+import numpy as np
+import pytest
+from t5x import adafactor, trainer as t5x_trainer
+import tiny
+
+from gbt_t5x import hyperparams
+
+
+def opt_state(train_state):
+    return train_state._optimizer.state
+
+
+def assert_trees_equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def assert_trees_differ(a, b):
+    same = jax.tree.map(np.array_equal, a, b)
+    assert not all(jax.tree.leaves(same))
+
+
+def train(*args, num_steps=3, **kwargs):
+    with tiny.make_trainer(*args, **kwargs) as trainer:
+        return tiny.train(trainer, num_steps)
+
+
+def test_zero_meta_learning_rate_is_bitwise_the_unguided_trainer():
+    stock = adafactor.Adafactor(beta1=0.5, min_dim_size_to_factor=8)
+    # Op by op: compiled, XLA rounds differently in programs that it fuses differently.
+    with jax.disable_jit():
+        state, summaries = train(stock, t5x_trainer.Trainer)
+        guided_state, guided_summaries = train(tiny.guided(meta_learning_rate=0.0))
+    assert_trees_equal(state.params, guided_state.params)
+    assert_trees_equal(state.param_states, guided_state.param_states)
+    losses = [s["loss"] for s in summaries]
+    assert losses == [s["loss"] for s in guided_summaries]
+    assert len(set(losses)) == len(losses), "the model did not move"
+
+
+def test_guidance_data_changes_the_hyperparameters_and_nothing_else_in_the_step():
+    one, _ = train(tiny.guided(), num_steps=1)
+    cfg = tiny.dataset_cfg("other_guidance")
+    other, _ = train(tiny.guided(), num_steps=1, guidance_dataset_cfg=cfg)
+    assert_trees_equal(one.params, other.params)
+    assert_trees_equal(one.param_states, other.param_states)
+    assert_trees_differ(opt_state(one).meta_state.mu, opt_state(other).meta_state.mu)
+    # Adam's first step has the size of its rate whatever the gradient, up to epsilon.
+    one, _ = train(tiny.guided(), num_steps=3)
+    other, _ = train(tiny.guided(), num_steps=3, guidance_dataset_cfg=cfg)
+    assert_trees_differ(opt_state(one).hyperparams, opt_state(other).hyperparams)
+    assert_trees_differ(one.params, other.params)
+
+
+def test_each_step_uses_the_hyperparameters_that_the_step_before_learned():
+    rate = 0.01
+    with tiny.make_trainer(tiny.guided(meta_learning_rate=rate)) as trainer:
+        data = tiny.batches(trainer)
+        for step in range(3):
+            raw = jax.device_get(opt_state(trainer.train_state).hyperparams)
+            summary = trainer.train(data, 1).result()
+            used = {name: float(x) for name, x in hyperparams.values(raw).items()}
+            logged = {name: float(summary[f"hyperparams/{name}"].value) for name in used}
+            assert logged == pytest.approx(used, rel=1e-6)
+            assert float(summary["learning_rate"].value) == pytest.approx(0.01)
+            assert float(summary["learning_rate/effective"].value) == pytest.approx(
+                0.01 * used["alpha"]
+            )
+            if step == 0:
+                assert used == {"alpha": 1.0, "beta1": 0.5}
+                moved = jax.device_get(opt_state(trainer.train_state).hyperparams)
+                for name, x in moved.items():
+                    # Adam's first step: the rate, against the gradient's sign.
+                    sign = np.sign(float(summary[f"hypergradient/{name}"].value))
+                    assert x - raw[name] == pytest.approx(-rate * sign, rel=1e-3)
+
+
+def test_guidance_loss_is_that_of_the_updated_parameters_without_dropout():
+    with tiny.make_trainer(tiny.guided(), dropout_rate=0.5) as trainer:
+        summary = trainer.train(tiny.batches(trainer), 1).result()
+        loss, _ = trainer._model.loss_fn(
+            trainer.train_state.params, trainer._guidance_batch, None
+        )
+    assert float(summary["guidance/loss"].value) == pytest.approx(float(loss), rel=1e-5)
+
+
+@pytest.mark.parametrize("num_microbatches", [None, 2])
+def test_guidance_ignores_the_dropout_key(num_microbatches):
+    """With a learning rate of 0 only the key differs: training sees it, guidance not."""
+    settings = {"dropout_rate": 0.5, "learning_rate": 0.0, "num_steps": 1}
+    settings["num_microbatches"] = num_microbatches
+    _, [one] = train(tiny.guided(), seed=1, **settings)
+    _, [other] = train(tiny.guided(), seed=2, **settings)
+    assert one["loss"] != other["loss"]
+    assert one["guidance/loss"] == other["guidance/loss"]
+
+
+def test_microbatches_equal_the_full_batch():
+    state, summaries = train(tiny.guided())
+    micro_state, micro_summaries = train(tiny.guided(), num_microbatches=4)
+    names = ["loss", "guidance/loss", "hypergradient/alpha", "hypergradient/beta1"]
+    names += ["hyperparams/alpha", "hyperparams/beta1", "accuracy", "guidance/accuracy"]
+    for full, micro in zip(summaries, micro_summaries, strict=True):
+        for name in names:
+            # float32 sums in another order; hypergradients are differences of sums.
+            assert micro[name] == pytest.approx(full[name], rel=1e-3), name
+        assert micro["loss"] == pytest.approx(full["loss"], rel=1e-5)
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    jax.tree.map(close, micro_state.params, state.params)
+    assert_trees_differ(micro_state.params, train(tiny.guided(), num_steps=2)[0].params)
+
+
+@pytest.mark.parametrize("names", [("alpha",), ("beta1",), ("alpha", "beta1")])
+def test_logs_every_hyperparameter_at_every_step(names):
+    _, summaries = train(tiny.guided(names), num_steps=2)
+    for summary in summaries:
+        logged = {n.split("/")[1] for n in summary if n.startswith("hyperparams/")}
+        assert logged == set(names)
+        for name in names:
+            assert np.isfinite(summary[f"hypergradient/{name}"])
+            assert summary[f"hypergradient/{name}"] != 0
+        for name in ("guidance/loss", "guidance/accuracy", "learning_rate/effective"):
+            assert np.isfinite(summary[name])
+        for name in ("loss", "accuracy", "timing/steps_per_second", "learning_rate"):
+            assert np.isfinite(summary[name])
+
+
+def test_guidance_batch_lies_on_the_mesh_like_a_training_batch():
+    with tiny.make_trainer(tiny.guided()) as trainer:
+        batch = next(tiny.batches(trainer))
+        held_out = trainer._guidance_batch
+        assert {k: x.shape for k, x in held_out.items()} == {
+            k: x.shape for k, x in batch.items()
+        }
+        for name, x in held_out.items():
+            assert isinstance(x, jax.Array)
+            assert x.sharding.is_equivalent_to(batch[name].sharding, x.ndim)
+
+
+def test_stock_trainer_keeps_the_hyperparameters():
+    state, _ = train(tiny.guided(), t5x_trainer.Trainer)
+    assert_trees_equal(
+        jax.device_get(opt_state(state).hyperparams),
+        {"alpha": np.float32(0.0), "beta1": np.float32(0.0)},
+    )
+
+
+def test_needs_a_guided_optimizer():
+    with pytest.raises(TypeError, match="GuidedTrainer needs a GuidedOptimizer, not a Ada"):
+        train(adafactor.Adafactor(beta1=0.5))

@@ -1,0 +1,135 @@
+"""A task of random tokens, and a T5 that fits it in a blink."""
+
+import contextlib
+from typing import Any
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import seqio
+from t5x import adafactor, models, partitioning, utils
+from t5x.examples.t5 import network
+import tensorflow as tf
+
+from gbt_t5x import optimizers, trainer
+
+TASK = "tiny_random_tokens"
+SPLITS = ("train", "guidance", "other_guidance", "validation")
+EXAMPLES = 64  # per split, two to a packed row
+_LENGTHS = {"inputs": 16, "targets": 16}
+_VOCABULARY = seqio.PassThroughVocabulary(size=64)
+
+
+def _examples(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
+    del shuffle_files, seed
+    rng = np.random.default_rng(zlib.crc32(split.encode()))
+    tokens = {k: rng.integers(2, 64, (EXAMPLES, 8), np.int32) for k in _LENGTHS}
+    return tf.data.Dataset.from_tensor_slices(tokens)
+
+
+seqio.TaskRegistry.add(
+    TASK,
+    source=seqio.FunctionDataSource(_examples, splits=SPLITS),
+    preprocessors=[],
+    output_features={k: seqio.Feature(_VOCABULARY, add_eos=False) for k in _LENGTHS},
+)
+
+
+def dataset_cfg(split: str, batch_size: int = 8, **changes: Any) -> utils.DatasetConfig:
+    """A configuration of the task."""
+    settings: dict[str, Any] = {
+        "mixture_or_task_name": TASK,
+        "task_feature_lengths": _LENGTHS,
+        "split": split,
+        "batch_size": batch_size,
+        "shuffle": False,
+        "seed": 0,
+        "pack": True,
+    }
+    return utils.DatasetConfig(**settings | changes)
+
+
+def guided(
+    hyperparams=("alpha", "beta1"), meta_learning_rate: float = 0.01, beta1: Any = 0.5
+) -> optimizers.GuidedOptimizer:
+    """Guided Adafactor. beta1 = 0.5 and alpha = 1 are exact in float32."""
+    base = adafactor.Adafactor(beta1=beta1, min_dim_size_to_factor=8)
+    return optimizers.GuidedOptimizer(base, hyperparams, meta_learning_rate)
+
+
+def make_model(optimizer_def: Any, dropout_rate: float = 0.0) -> models.EncoderDecoderModel:
+    config = network.T5Config(
+        vocab_size=64,
+        emb_dim=16,
+        num_heads=2,
+        head_dim=8,
+        num_encoder_layers=1,
+        num_decoder_layers=1,
+        mlp_dim=32,
+        mlp_activations=("gelu", "linear"),
+        dropout_rate=dropout_rate,
+        logits_via_embedding=True,
+    )
+    return models.EncoderDecoderModel(
+        network.Transformer(config), _VOCABULARY, _VOCABULARY, optimizer_def, z_loss=1e-4
+    )
+
+
+@contextlib.contextmanager
+def make_trainer(
+    optimizer_def: Any,
+    trainer_cls: Any = trainer.GuidedTrainer,
+    *,
+    seed: int = 0,
+    dropout_rate: float = 0.0,
+    learning_rate: float = 0.01,
+    num_microbatches: int | None = None,
+    **kwargs: Any,
+):
+    """A trainer whose parameters do not depend on `seed`, which is that of dropout."""
+    if issubclass(trainer_cls, trainer.GuidedTrainer):
+        kwargs.setdefault("guidance_dataset_cfg", dataset_cfg("guidance"))
+        kwargs.setdefault("train_dataset_cfg", dataset_cfg("train"))
+    model = make_model(optimizer_def, dropout_rate)
+    partitioner = partitioning.PjitPartitioner(num_partitions=1)
+    shapes = {name: (8, 16) for name in ("encoder_input_tokens", "decoder_input_tokens")}
+    initializer = utils.TrainStateInitializer(
+        optimizer_def, model.get_initial_variables, shapes, partitioner
+    )
+    instance = trainer_cls(
+        model=model,
+        train_state=initializer.from_scratch(jax.random.PRNGKey(1)),
+        partitioner=partitioner,
+        eval_names=[],
+        summary_dir=None,
+        train_state_axes=initializer.train_state_axes,
+        rng=jax.random.PRNGKey(seed),
+        learning_rate_fn=lambda step: jnp.float32(learning_rate),
+        num_microbatches=num_microbatches,
+        **kwargs,
+    )
+    with instance:
+        yield instance
+
+
+def batches(instance: Any):
+    """The training batches of a trainer, on its mesh."""
+    cfg = dataset_cfg("train")
+    partitioner = instance._partitioner
+    return utils.prepare_train_iter(
+        utils.get_dataset(cfg, 0, 1, models.EncoderDecoderModel.FEATURE_CONVERTER_CLS),
+        partitioner=partitioner,
+        checkpoint_cfg=None,
+        data_layout=partitioner.get_data_layout(cfg.batch_size),
+    )
+
+
+def train(instance: Any, num_steps: int) -> tuple[Any, list[dict]]:
+    """Trains step by step. Returns the state on the host, and each step's metrics."""
+    data = batches(instance)
+    summaries = [
+        {k: float(v.value) for k, v in instance.train(data, 1).result().items()}
+        for _ in range(num_steps)
+    ]
+    return jax.device_get(instance.train_state), summaries
