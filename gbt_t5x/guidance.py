@@ -1,7 +1,7 @@
 """The held-out guidance batch."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import seqio
@@ -76,7 +76,9 @@ def _check_held_out(
                 "GUIDANCE_SPLIT"
             )
         for trained in _tasks(train_cfg):
-            if _overlap(held_out.source, guidance_cfg.split, trained.source, train_cfg.split):
+            if _overlap(
+                held_out.source, guidance_cfg.split, trained.source, train_cfg.split
+            ):
                 raise ValueError(
                     f"guidance split {guidance_cfg.split!r} of task {held_out.name} "
                     f"overlaps the training split {train_cfg.split!r} of task "
@@ -95,28 +97,54 @@ def _overlap(
     """
     if source is other and split == other_split:
         return True
-    if isinstance(source, seqio.TfdsDataSource) and isinstance(other, seqio.TfdsDataSource):
-        return source.tfds_dataset.name == other.tfds_dataset.name and any(
-            a.splitname == b.splitname and max(a.from_, b.from_) < min(a.to, b.to)
-            for a in _tfds_intervals(source, split)
-            for b in _tfds_intervals(other, other_split)
+    if isinstance(source, seqio.TfdsDataSource) and isinstance(
+        other, seqio.TfdsDataSource
+    ):
+        return any(
+            a.name == b.name and max(a.start, b.start) < min(a.stop, b.stop)
+            for a in _tfds_slices(source, split)
+            for b in _tfds_slices(other, other_split)
         )
-    if isinstance(source, seqio.FileDataSource) and isinstance(other, seqio.FileDataSource):
-        return not set(source.list_shards(split)).isdisjoint(other.list_shards(other_split))
+    if isinstance(source, seqio.FileDataSource) and isinstance(
+        other, seqio.FileDataSource
+    ):
+        return not set(source.list_shards(split)).isdisjoint(
+            other.list_shards(other_split)
+        )
     return False
 
 
-class _AnySize(dict):
+class _TfdsSlice(NamedTuple):
+    """Examples [start, stop) of a data set's split."""
+
+    name: tuple[str | None, str]
+    start: int
+    stop: int
+
+
+class _HugeSplits(dict):
     """Stands for the splits of a data set whose sizes are not known before download."""
+
+    SIZE = 10**12
+
+    def __contains__(self, name: object) -> bool:
+        return True
 
     def __missing__(self, name: str) -> tfds.core.SplitInfo:
         return tfds.core.SplitInfo(
-            name=name, shard_lengths=[10**12], num_bytes=0, filename_template=None
+            name=name, shard_lengths=[self.SIZE], num_bytes=0, filename_template=None
         )
 
 
-def _tfds_intervals(source: seqio.TfdsDataSource, split: str) -> list:
+def _tfds_slices(source: seqio.TfdsDataSource, split: str) -> list[_TfdsSlice]:
     """The slices of TFDS splits that a source's split is made of."""
-    spec = source.splits[split]
-    spec = spec if isinstance(spec, str) else spec.name
-    return tfds.core.ReadInstruction.from_spec(spec).to_absolute(_AnySize())
+    data_set, _ = source.tfds_dataset.get_split_params(split)
+    instruction = tfds.core.ReadInstruction.from_spec(
+        source.tfds_dataset._map_split(split)
+    )
+    return [
+        _TfdsSlice(
+            (data_set, part.splitname), part.from_ or 0, part.to or _HugeSplits.SIZE
+        )
+        for part in instruction.to_absolute(_HugeSplits())
+    ]

@@ -60,8 +60,12 @@ class HyperParam:
             )
         low, high = self.activation.low, self.activation.high
         if not low < self.initial_value < high:
+            setting = {"alpha": "GuidedOptimizer.initial_alpha"}.get(
+                self.name, f"the {self.name} of the base optimizer"
+            )
             raise ValueError(
-                f"{self.name} starts at {self.initial_value}, outside ({low:g}, {high:g})"
+                f"{self.name} starts at {self.initial_value}, outside ({low:g}, "
+                f"{high:g}): change {setting}"
             )
 
     @property

@@ -5,15 +5,13 @@ from typing import Any
 
 from flax import struct
 import jax
-import jax.numpy as jnp
 import optax
 from t5x import optimizers
 
 from gbt_t5x import hyperparams as hyperparams_lib
 
 
-@struct.dataclass
-class GuidedState:
+class GuidedState(struct.PyTreeNode):
     """State of the base optimizer, of λ and of the meta-optimizer.
 
     Attributes:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from t5x import trainer, utils
 
-from gbt_t5x import guidance, hyperparams, hypergradient, optimizers
+from gbt_t5x import guidance, hypergradient, hyperparams, optimizers
 
 _GUIDANCE_METRICS = ("loss", "loss_per_nonpadding_target_token", "accuracy")
 
@@ -55,7 +55,10 @@ class GuidedTrainer(trainer.Trainer):
                 "GuidedTrainer needs a GuidedOptimizer, not a "
                 f"{type(self._model.optimizer_def).__name__}: set OPTIMIZER"
             )
-        if self._num_microbatches and guidance_dataset_cfg.batch_size % self._num_microbatches:
+        if (
+            self._num_microbatches
+            and guidance_dataset_cfg.batch_size % self._num_microbatches
+        ):
             raise ValueError(
                 f"a guidance batch of {guidance_dataset_cfg.batch_size} does not divide "
                 f"into {self._num_microbatches} microbatches: set GUIDANCE_BATCH_SIZE"
@@ -115,15 +118,15 @@ class GuidedTrainer(trainer.Trainer):
 
         def guidance_grad(params):
             state = train_state.replace_params(params)
-            grads, metrics, _ = accumulate_grads(
-                _WithoutDropout(self._model), state, batches["guidance"]
-            )
+            model: Any = _WithoutDropout(self._model)
+            grads, metrics, _ = accumulate_grads(model, state, batches["guidance"])
             return grads, metrics
 
         raw = _opt_state(train_state).hyperparams
         step = hypergradient.guided_update(update, raw, guidance_grad)
         new_state, metrics = step.update_aux
-        new_opt_state = self._model.optimizer_def.apply_hypergradient(
+        optimizer_def: Any = self._model.optimizer_def
+        new_opt_state = optimizer_def.apply_hypergradient(
             _opt_state(new_state), step.hypergradient
         )
         values = hyperparams.values(raw)
@@ -161,6 +164,6 @@ def _opt_state(train_state) -> optimizers.GuidedState:
 
 
 def _replace_opt_state(train_state, state=None, **changes):
-    """The train state with another optimizer state, or with some of its fields changed."""
+    """The train state with another optimizer state, or some of its fields changed."""
     state = state or _opt_state(train_state).replace(**changes)
     return train_state.replace(_optimizer=train_state._optimizer.replace(state=state))

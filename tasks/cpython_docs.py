@@ -49,8 +49,8 @@ def _documents() -> Iterator[tuple[str, list[str]]]:
             with warnings.catch_warnings(action="ignore"):
                 tree = ast.parse(path.read_bytes())
             yield name.as_posix(), [inspect.cleandoc(d) for d in _docstrings(tree)]
-    for name, text in sorted(pydoc_data.topics.topics.items()):
-        yield f"topic {name}", text.split("\n\n")
+    for topic, text in sorted(pydoc_data.topics.topics.items()):
+        yield f"topic {topic}", text.split("\n\n")
 
 
 def split_of(name: str) -> str:
@@ -66,7 +66,11 @@ def split_of(name: str) -> str:
 @functools.cache
 def paragraphs() -> dict[str, dict[str, list[str]]]:
     """split -> document name -> its paragraphs."""
-    splits: dict[str, dict[str, list[str]]] = {"train": {}, "guidance": {}, "validation": {}}
+    splits: dict[str, dict[str, list[str]]] = {
+        "train": {},
+        "guidance": {},
+        "validation": {},
+    }
     seen: set[str] = set()
     with _no_garbage_collection():
         for name, texts in _documents():

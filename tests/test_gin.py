@@ -2,10 +2,11 @@
 
 import re
 
-import gin_runs
 import jax
 import numpy as np
 import pytest
+
+import gin_runs
 
 ENTRY_FILES = sorted(
     path.relative_to(gin_runs.ROOT).as_posix()
@@ -69,8 +70,17 @@ def test_baseline_and_guided_differ_by_the_method_alone(baseline, guided):
         "models.EncoderDecoderModel.optimizer_def",
         "train_script.train.trainer_cls",
     }
-    guidance = ("optimizers.GuidedOptimizer.", "guided_trainer.GuidedTrainer.", "guidance/")
-    macros = {"HYPERPARAMS", "META_LEARNING_RATE", "GUIDANCE_SPLIT", "GUIDANCE_BATCH_SIZE"}
+    guidance = (
+        "optimizers.GuidedOptimizer.",
+        "guided_trainer.GuidedTrainer.",
+        "guidance/",
+    )
+    macros = {
+        "HYPERPARAMS",
+        "META_LEARNING_RATE",
+        "GUIDANCE_SPLIT",
+        "GUIDANCE_BATCH_SIZE",
+    }
     added = {n for n in set(guided) - set(baseline) if not n.startswith(guidance)}
     assert added == macros
 

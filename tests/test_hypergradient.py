@@ -1,25 +1,29 @@
 """The hypergradient against a closed form, finite differences and NumPy, in float64."""
 
-import types
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import seqio
-from t5x import adafactor, models, partitioning
-from t5x import train_state as train_state_lib
+from t5x import adafactor
 from t5x.examples.t5 import network
 
-from gbt_t5x import guidance, hypergradient, hyperparams, optimizers, trainer
+from gbt_t5x import hypergradient, hyperparams, optimizers
+import tiny
 
 LEARNING_RATE = 0.05
 
 
 @pytest.fixture
 def float64(monkeypatch):
-    """Computes in 64 bits what T5X writes as jnp.float32: norms, embeddings, Adafactor."""
+    """Computes in 64 bits what T5X writes as jnp.float32: norms, embeddings, Adafactor.
+
+    T5Config read its default when it was imported.
+    """
     monkeypatch.setattr(jnp, "float32", jnp.float64)
+    config = functools.partial(network.T5Config, dtype=jnp.float64)
+    monkeypatch.setattr(network, "T5Config", config)
     with jax.enable_x64(True):
         yield
 
@@ -72,91 +76,33 @@ def test_hypergradient_matches_a_closed_form_on_a_quadratic():
     )
 
 
-def _tiny_t5(optimizer_def, dropout_rate):
-    config = network.T5Config(
-        vocab_size=32,
-        dtype=jnp.float64,
-        emb_dim=8,
-        num_heads=2,
-        num_encoder_layers=1,
-        num_decoder_layers=1,
-        head_dim=4,
-        mlp_dim=16,
-        mlp_activations=("gelu", "linear"),
-        dropout_rate=dropout_rate,
-        logits_via_embedding=True,
-    )
-    vocabulary = seqio.PassThroughVocabulary(32)
-    return models.EncoderDecoderModel(
-        network.Transformer(config), vocabulary, vocabulary, optimizer_def, z_loss=1e-4
-    )
-
-
-def _batch(seed):
-    rng = np.random.default_rng(seed)
-    inputs, targets = rng.integers(1, 32, size=(2, 4, 6))
-    targets[0, 4:] = 0  # padding
-    return {
-        "encoder_input_tokens": jnp.asarray(inputs),
-        "decoder_input_tokens": jnp.asarray(np.pad(targets, ((0, 0), (1, 0)))[:, :-1]),
-        "decoder_target_tokens": jnp.asarray(targets),
-        "decoder_loss_weights": jnp.asarray(targets > 0, jnp.float64),
-    }
-
-
 # Microbatches draw dropout masks of their own, so they are compared without dropout.
 @pytest.mark.parametrize(
     ("num_microbatches", "dropout_rate"), [(None, 0.1), (2, 0.0)], ids=["whole", "micro"]
 )
 def test_hypergradient_matches_finite_differences(
-    float64, monkeypatch, num_microbatches, dropout_rate
+    float64, num_microbatches, dropout_rate
 ):
-    base = adafactor.Adafactor(beta1=0.9, decay_rate=0.8, min_dim_size_to_factor=4)
-    model = _tiny_t5(
-        optimizers.GuidedOptimizer(base, ["alpha", "beta1"], meta_learning_rate=0.1),
-        dropout_rate,
-    )
-    shapes = {"encoder_input_tokens": (4, 6), "decoder_input_tokens": (4, 6)}
-    train_state = train_state_lib.FlaxOptimTrainState.create(
-        model.optimizer_def,
-        jax.jit(lambda rng: model.get_initial_variables(rng, shapes))(
-            jax.random.PRNGKey(0)
-        ),
-    )
-    partitioner = partitioning.PjitPartitioner(num_partitions=1)
-    guidance_batch = _batch(0)
-    monkeypatch.setattr(guidance, "load_guidance_batch", lambda *_: guidance_batch)
-    guided_trainer = trainer.GuidedTrainer(
-        model=model,
-        train_state=train_state,
-        partitioner=partitioner,
-        eval_names=[],
-        summary_dir=None,
-        train_state_axes=partitioner.get_mesh_axes(train_state),
-        rng=jax.random.PRNGKey(1),
-        learning_rate_fn=lambda step: LEARNING_RATE,
+    definition = tiny.guided(beta1=0.9, meta_learning_rate=0.1)
+    with tiny.make_trainer(
+        definition,
+        dropout_rate=dropout_rate,
+        learning_rate=LEARNING_RATE,
         num_microbatches=num_microbatches,
-        guidance_dataset_cfg=types.SimpleNamespace(batch_size=4),
-        train_dataset_cfg=None,
-    )
-
-    guided_trainer.compile_train(_batch(0))
-
-    def train_step(train_state, batch):
-        donated = jax.tree.map(jnp.copy, train_state)
-        batches = guided_trainer._with_guidance(batch)
-        return guided_trainer._compiled_train_step(donated, batches)
-
-    # Three steps, so that momentum has a direction of its own.
-    for seed in (1, 2, 3):
-        train_state, _ = train_step(train_state, _batch(seed))
-    optimizer = train_state._optimizer
-    batch = _batch(4)
-    new_state, metrics = train_step(train_state, batch)
-
-    dropout_rng = guided_trainer._get_step_rng(train_state.step)
+    ) as trainer:
+        data = tiny.batches(trainer)
+        batch = next(data)
+        trainer.compile_train(batch)
+        state = trainer.train_state
+        # Three steps, so that momentum has a direction of its own.
+        for _ in range(4):
+            before, batch = jax.tree.map(jnp.copy, state), next(data)
+            state, metrics = trainer._compiled_train_step(
+                state, trainer._with_guidance(batch)
+            )
+    optimizer, model = before._optimizer, trainer._model
     grads, _ = jax.jit(jax.grad(model.loss_fn, has_aux=True))(
-        train_state.params, batch, dropout_rng
+        before.params, batch, trainer._get_step_rng(before.step)
     )
 
     @jax.jit
@@ -165,28 +111,27 @@ def test_hypergradient_matches_finite_differences(
         new = optimizer.replace(state=state).apply_gradient(
             grads, learning_rate=LEARNING_RATE
         )
-        return model.loss_fn(new.target, guidance_batch, None)[0], new.target
+        return model.loss_fn(new.target, trainer._guidance_batch, None)[0], new.target
 
     raw = optimizer.state.hyperparams
-    _, new_params = guidance_loss(raw)
-    everything = (train_state.params, grads, raw, new_params, new_state.params)
-    assert {x.dtype for x in jax.tree.leaves(everything)} == {jnp.dtype("float64")}
-    # Sums in another order: float64 roundoff, of the gradient of 20 tokens.
+    _, params = guidance_loss(raw)
+    arrays = jax.tree.leaves((before.params, grads, raw, params, state.params))
+    assert {x.dtype for x in arrays} == {np.dtype("float64")}
+    # The same sums in another order, in float64.
     jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x, y, atol=1e-12),
-        new_params,
-        new_state.params,
+        lambda x, y: np.testing.assert_allclose(x, y, atol=1e-10), params, state.params
     )
     eps = 1e-4
     for name in raw:
         above, below = (
-            float(guidance_loss({**raw, name: raw[name] + shift})[0])
-            for shift in (eps, -eps)
+            guidance_loss({**raw, name: raw[name] + shift})[0] for shift in (eps, -eps)
         )
-        actual = metrics[f"hypergradient/{name}"].value
-        assert actual.dtype == jnp.float64
-        # A loss near 100: roundoff 1e-14 · 100 / eps; truncation of the order of eps².
-        np.testing.assert_allclose(actual, (above - below) / (2 * eps), rtol=1e-6)
+        # Of a loss near 600, roundoff is 1e-13 / eps; truncation is of the order eps².
+        np.testing.assert_allclose(
+            metrics[f"hypergradient/{name}"].value,
+            (above - below) / (2 * eps),
+            rtol=1e-6,
+        )
 
 
 def _numpy_adafactor(theta, state, grad, t, rate, beta1, factored):
@@ -277,12 +222,12 @@ def test_update_and_hypergradient_match_a_numpy_adafactor(
             )
             for name in names:
                 expected[name] += np.sum(weights[k] * derivatives[name])
-        # T5X keeps momentum, of 0.1, in float32 between the steps.
-        for k in theta:
-            assert step.params[k].dtype == jnp.float64
-            np.testing.assert_allclose(step.params[k], theta[k], atol=1e-7)
+        # T5X keeps momentum, a tenth of a parameter, in float32 between the steps.
+        for k, x in theta.items():
+            assert step.params[k].dtype == np.float64
+            np.testing.assert_allclose(step.params[k], x, atol=1e-7 * np.abs(x).max())
         for name in names:
-            assert step.hypergradient[name].dtype == jnp.float64
+            assert step.hypergradient[name].dtype == np.float64
             np.testing.assert_allclose(
                 step.hypergradient[name], expected[name], rtol=1e-6
             )

@@ -30,9 +30,7 @@ def test_raw_number_gives_the_initial_value(name, initial_value):
     assert hyperparam.raw.shape == ()
     assert hyperparam.raw.dtype == jnp.float32
     # Rounding a raw number of up to 14 to float32 moves log(value) by 5e-7 at most.
-    np.testing.assert_allclose(
-        hyperparam.value(hyperparam.raw), initial_value, rtol=2e-6
-    )
+    np.testing.assert_allclose(hyperparam.value(hyperparam.raw), initial_value, rtol=2e-6)
     assert hyperparams.values({name: hyperparam.raw}) == {
         name: hyperparam.value(hyperparam.raw)
     }

@@ -2,15 +2,14 @@
 
 from flax import core
 import jax
-from jax.sharding import PartitionSpec
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 import numpy as np
 import optax
 import pytest
 from t5x import adafactor, optimizers
 
-from gbt_t5x import hyperparams as hyperparams_lib
-from gbt_t5x import optimizers as guided
+from gbt_t5x import hyperparams as hyperparams_lib, optimizers as guided
 
 CHOICES = pytest.mark.parametrize("names", [("alpha",), ("beta1",), ("alpha", "beta1")])
 LEARNING_RATE = 0.01
@@ -181,9 +180,7 @@ def test_jit_equals_no_jit_and_compiles_once(names):
     expected = _train(first, hypergradients)
     assert jitted._cache_size() == 1
     assert jax.tree.structure(optimizer) == jax.tree.structure(first)
-    for x, y, z in zip(
-        *map(jax.tree.leaves, (optimizer, expected, first)), strict=True
-    ):
+    for x, y, z in zip(*map(jax.tree.leaves, (optimizer, expected, first)), strict=True):
         assert x.dtype == y.dtype == z.dtype
         # XLA fuses products and sums: the last bits of float32 differ, over 3 steps.
         np.testing.assert_allclose(x, y, rtol=2e-6, atol=1e-7)

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 from t5x import adafactor, trainer as t5x_trainer
-import tiny
 
 from gbt_t5x import hyperparams
+import tiny
 
 
 def opt_state(train_state):
@@ -148,5 +148,7 @@ def test_stock_trainer_keeps_the_hyperparameters():
 
 
 def test_needs_a_guided_optimizer():
-    with pytest.raises(TypeError, match="GuidedTrainer needs a GuidedOptimizer, not a Ada"):
+    with pytest.raises(
+        TypeError, match="GuidedTrainer needs a GuidedOptimizer, not a Ada"
+    ):
         train(adafactor.Adafactor(beta1=0.5))

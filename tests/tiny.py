@@ -21,7 +21,9 @@ _LENGTHS = {"inputs": 16, "targets": 16}
 _VOCABULARY = seqio.PassThroughVocabulary(size=64)
 
 
-def _examples(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
+def _examples(
+    split: str, shuffle_files: bool, seed: int | None = None
+) -> tf.data.Dataset:
     del shuffle_files, seed
     rng = np.random.default_rng(zlib.crc32(split.encode()))
     tokens = {k: rng.integers(2, 64, (EXAMPLES, 8), np.int32) for k in _LENGTHS}
@@ -58,7 +60,9 @@ def guided(
     return optimizers.GuidedOptimizer(base, hyperparams, meta_learning_rate)
 
 
-def make_model(optimizer_def: Any, dropout_rate: float = 0.0) -> models.EncoderDecoderModel:
+def make_model(
+    optimizer_def: Any, dropout_rate: float = 0.0
+) -> models.EncoderDecoderModel:
     config = network.T5Config(
         vocab_size=64,
         emb_dim=16,

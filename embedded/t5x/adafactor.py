@@ -8,7 +8,6 @@ from flax import core, struct, traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from t5x import optimizers
 
 
@@ -221,7 +220,10 @@ class Adafactor(optimizers.OptimizerDef):
             core.unfreeze(optimizer.state.param_states)
         )
         param_states = traverse_util.unflatten_dict(
-            {path: moment_axes(axes, flat_states[path]) for path, axes in flat_axes.items()}
+            {
+                path: moment_axes(axes, flat_states[path])
+                for path, axes in flat_axes.items()
+            }
         )
         state = optimizers.OptimizerState(None, core.freeze(param_states))
         return optimizer.replace(state=state, target=core.freeze(param_logical_axes))

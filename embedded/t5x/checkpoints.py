@@ -14,7 +14,6 @@ from etils import epath
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
-
 from t5x import partitioning, train_state as train_state_lib
 
 _PREFIX = "checkpoint"
@@ -119,9 +118,7 @@ class OrbaxCheckpointManagerInterface:
             )
             for part, tree in state.items()
         }
-        items: dict[str, Any] = {
-            "state": ocp.args.PyTreeSave(state, save_args=save_args)
-        }
+        items: dict[str, Any] = {"state": ocp.args.PyTreeSave(state, save_args=save_args)}
         if self._dataset_iterator is not None:
             items["dataset"] = _DatasetArgs(self._dataset_iterator)
         return self._manager.save(

@@ -10,9 +10,8 @@ from clu.data import dataset_iterator
 import jax
 import numpy as np
 import seqio
-import tensorflow as tf
-
 from t5x import models, partitioning
+import tensorflow as tf
 
 
 @dataclasses.dataclass

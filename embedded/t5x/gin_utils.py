@@ -25,7 +25,10 @@ def parse_gin_flags(
     for path in gin_search_paths:
         gin.add_config_file_search_path(path)
     gin.parse_config_files_and_bindings(
-        gin_files, gin_bindings, skip_unknown=skip_unknown, finalize_config=finalize_config
+        gin_files,
+        gin_bindings,
+        skip_unknown=skip_unknown,
+        finalize_config=finalize_config,
     )
 
 
@@ -79,9 +82,7 @@ def bool_fn(var1=gin.REQUIRED):
 
 
 @gin.configurable
-def string_split_fn(
-    text=gin.REQUIRED, separator=gin.REQUIRED, maxsplit=-1, index=None
-):
+def string_split_fn(text=gin.REQUIRED, separator=gin.REQUIRED, maxsplit=-1, index=None):
     """The pieces of a string, or the one at `index`, for gin files."""
     pieces = text.split(separator, maxsplit)
     return pieces if index is None else pieces[index]

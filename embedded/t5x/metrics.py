@@ -58,9 +58,7 @@ class AveragePerStep(Step):
         return cls(total=jnp.sum(jnp.asarray(values)), steps=steps)
 
     def merge(self, other):
-        return type(self)(
-            total=self.total + other.total, steps=self.steps + other.steps
-        )
+        return type(self)(total=self.total + other.total, steps=self.steps + other.steps)
 
     def compute(self):
         return self.total / super().compute()

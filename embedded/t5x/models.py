@@ -5,14 +5,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from clu import metrics as clu_metrics
-from flax import core
-from flax import linen as nn
+from flax import core, linen as nn
 import jax
 import jax.numpy as jnp
 import seqio
-
-from t5x import losses, optimizers
-from t5x import metrics as metrics_lib
+from t5x import losses, metrics as metrics_lib, optimizers
 
 Batch = Mapping[str, jax.Array]
 MetricsMap = dict[str, clu_metrics.Metric]
@@ -93,9 +90,7 @@ class BaseTransformerModel(BaseModel):
         suffix = "_segment_ids"
         segment_ids = {
             k.removesuffix(suffix): v for k, v in batch.items() if k.endswith(suffix)
-        } or {
-            k: batch[k] != 0 for k in ("encoder_input_tokens", "decoder_target_tokens")
-        }
+        } or {k: batch[k] != 0 for k in ("encoder_input_tokens", "decoder_target_tokens")}
         return loss, compute_base_metrics(
             logits, batch["decoder_target_tokens"], weights, loss, z_loss, segment_ids
         )
@@ -145,7 +140,7 @@ class EncoderDecoderModel(BaseTransformerModel):
 
 
 def _count_packed_examples(segment_ids: jax.Array) -> jax.Array:
-    """Number of examples in (batch, length) segment ids: 1, 2, ... in a row, 0 padding."""
+    """Number of examples in (batch, length) segment ids, of which 0 is padding."""
     starts = (segment_ids[:, 1:] != segment_ids[:, :-1]) & (segment_ids[:, 1:] != 0)
     return jnp.sum(starts) + jnp.sum(segment_ids[:, 0] != 0)
 

@@ -8,14 +8,19 @@ import jax
 
 @struct.dataclass
 class OptimizerState:
-    """`step`: (), int32, updates so far. `param_states`: a tree of per-parameter states."""
+    """State of an optimizer, or in its place the logical axes of each array.
 
-    step: jax.Array
+    Attributes:
+        step: (), int32, updates so far.
+        param_states: a tree of per-parameter states.
+    """
+
+    step: jax.Array | None
     param_states: Any
 
 
 class OptimizerDef:
-    """An update rule without state. Subclasses define `init_state` and `apply_gradient`."""
+    """An update rule, which keeps no state itself."""
 
     def __init__(self, hyper_params: Any):
         """`hyper_params`: a flax dataclass of the rule's hyper-parameters."""
@@ -29,6 +34,10 @@ class OptimizerDef:
         self, hyper_params: Any, params: Any, state: Any, grads: Any
     ) -> tuple[Any, Any]:
         """One update. Returns the new parameters and state."""
+        raise NotImplementedError
+
+    def derive_logical_axes(self, optimizer: "Optimizer", param_logical_axes: Any) -> Any:
+        """The optimizer with the logical axes of each array in its place."""
         raise NotImplementedError
 
     def update_hyper_params(self, **overrides: Any) -> Any:

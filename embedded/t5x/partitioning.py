@@ -64,7 +64,7 @@ class DataLayout:
 class _Partitioned:
     """A jitted function that runs with the mesh and axis rules in scope."""
 
-    def __init__(self, jitted: Callable, scope: Callable):
+    def __init__(self, jitted: Any, scope: Callable):
         self._jitted = jitted
         self._scope = scope
 
@@ -200,7 +200,7 @@ class PjitPartitioner:
 
 
 def with_sharding_constraint(x: jax.Array, axis_resources: PartitionSpec) -> jax.Array:
-    """Lays an intermediate array out on the mesh in scope. No effect on CPUs, as in T5X."""
+    """Lays an array out on the mesh in scope. No effect on CPUs, as in T5X."""
     if jax.devices()[0].platform == "cpu":
         return x
     return jax.lax.with_sharding_constraint(x, axis_resources)

@@ -46,13 +46,14 @@ class Progress:
             return
         rate = float(summary["timing/steps_per_second"].value)
         left = tqdm.tqdm.format_interval((self._total - step) / rate)
-        self._say(
-            f"step {step}/{self._total}  {_describe(summary)}  {rate:.2f} steps/s  {left} left"
-        )
+        speed = f"{rate:.2f} steps/s  {left} left"
+        self._say(f"step {step}/{self._total}  {_describe(summary)}  {speed}")
 
     def eval(self, step: int, name: str, summary: Mapping[str, Any]) -> None:
         """Shows the metrics of an evaluation."""
-        self._say(f"step {step}/{self._total}  evaluation of {name}: {_describe(summary)}")
+        self._say(
+            f"step {step}/{self._total}  evaluation of {name}: {_describe(summary)}"
+        )
 
     def _say(self, line: str) -> None:
         tqdm.tqdm.write(line, file=sys.stderr)

@@ -47,7 +47,8 @@ def create_learning_rate_scheduler(
             rate
             * jnp.maximum(
                 0.0,
-                0.5 * (1.0 + jnp.cos(jnp.pi * (_cycle(s, warmup_steps, steps_per_cycle)))),
+                0.5
+                * (1.0 + jnp.cos(jnp.pi * (_cycle(s, warmup_steps, steps_per_cycle)))),
             )
         ),
     }

@@ -1,10 +1,10 @@
 r"""Trains a model that gin files describe.
 
-    python -m t5x.train --gin_file=FILE --gin.MODEL_DIR=\"/tmp/run\" --gin.NAME=VALUE
+python -m t5x.train --gin_file=FILE --gin.MODEL_DIR=\"/tmp/run\" --gin.NAME=VALUE
 """
 
 from collections.abc import Callable, Sequence
-import math
+import functools
 import os
 import time
 from typing import Any
@@ -13,13 +13,10 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-# pylint: disable=wrong-import-position
 from absl import app, flags
 import gin
 import jax
 import seqio
-import tensorflow as tf
-
 import t5x
 from t5x import (
     checkpoints,
@@ -32,6 +29,7 @@ from t5x import (
     trainer as trainer_lib,
     utils,
 )
+import tensorflow as tf
 
 
 def train(
@@ -144,28 +142,28 @@ def train(
             directory, shapes, partitioner, train_iter if with_dataset else None, **kwargs
         )
 
+    def restore(path, with_dataset, dtype=None):
+        reader = checkpoint_manager(
+            os.path.dirname(path), with_dataset, restore_dtype=dtype
+        )
+        state = reader.restore(path)
+        reader.close()
+        return state
+
+    saves_dataset = bool(save_cfg and save_cfg.save_dataset)
+    resume_path = utils.restore_path(utils.RestoreCheckpointConfig(model_dir))
+    given_path = utils.restore_path(restore_cfg) if restore_cfg else None
+    if resume_path:
+        train_state = restore(resume_path, saves_dataset)
+    elif given_path and restore_cfg:
+        train_state = restore(given_path, restore_cfg.restore_dataset, restore_cfg.dtype)
+    else:
+        train_state = initializer.from_scratch(init_rng)
     saver = None
     if save_cfg and save_period:
         saver = checkpoint_manager(
-            model_dir,
-            save_cfg.save_dataset,
-            save_dtype=save_cfg.dtype,
-            keep=save_cfg.keep,
+            model_dir, saves_dataset, save_dtype=save_cfg.dtype, keep=save_cfg.keep
         )
-    resume_path = utils.restore_path(utils.RestoreCheckpointConfig(model_dir))
-    given_path = utils.restore_path(restore_cfg) if restore_cfg else None
-    if resume_path and saver:
-        train_state = saver.restore(resume_path)
-    elif given_path and restore_cfg:
-        reader = checkpoint_manager(
-            os.path.dirname(given_path),
-            restore_cfg.restore_dataset,
-            restore_dtype=restore_cfg.dtype,
-        )
-        train_state = reader.restore(given_path)
-        reader.close()
-    else:
-        train_state = initializer.from_scratch(init_rng)
     first_step = int(train_state.step)
     if relative_steps:
         total_steps = first_step + relative_steps
@@ -217,7 +215,7 @@ def train(
 
     chunk = min(periods, default=total_steps)
     stats_period = stats_period or chunk
-    step, summary = first_step, None
+    step = first_step
     while step < total_steps:
         # Periods count from the first step of this process, as in T5X.
         done = step - first_step
@@ -225,7 +223,7 @@ def train(
         num_steps = min(stop - step, stats_period)
         summary = trainer.train(train_iter, num_steps, start_step=step)
         step += num_steps
-        summary.add_done_callback(lambda future, step=step: report(step, future))
+        summary.add_done_callback(functools.partial(report, step))
         if step < stop:
             continue
         done = step - first_step

@@ -5,7 +5,6 @@ from typing import Any
 from flax import core, struct
 from flax.linen import partitioning as flax_partitioning
 import jax
-
 from t5x import optimizers
 
 EMPTY_DICT = core.freeze({})

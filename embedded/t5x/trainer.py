@@ -7,14 +7,16 @@ import os
 import time
 from typing import Any
 
-from clu import metric_writers
-from clu import metrics as clu_metrics
+from clu import metric_writers, metrics as clu_metrics
 import jax
-from jax.sharding import PartitionSpec
 import jax.numpy as jnp
-
-from t5x import metrics as metrics_lib
-from t5x import models, partitioning, train_state as train_state_lib
+from jax.sharding import PartitionSpec
+from t5x import (
+    metrics as metrics_lib,
+    models,
+    partitioning,
+    train_state as train_state_lib,
+)
 
 Batch = Mapping[str, jax.Array]
 MetricsMap = dict[str, clu_metrics.Metric]
@@ -250,7 +252,7 @@ class Trainer:
         return jax.random.fold_in(self._base_rng, step)
 
     @functools.cached_property
-    def _partitioned_train_step(self) -> Callable:
+    def _partitioned_train_step(self) -> Any:
         def train_step(train_state, batch):
             return train_with_lr(
                 train_state,
@@ -274,7 +276,7 @@ class Trainer:
         )
 
     @functools.cached_property
-    def _partitioned_eval_step(self) -> Callable:
+    def _partitioned_eval_step(self) -> Any:
         return self._partitioner.partition(
             lambda state, batch: self._model.eval_fn(state.params, batch)[1],
             in_axis_resources=(

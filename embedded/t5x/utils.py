@@ -7,7 +7,6 @@ from typing import Any
 
 from flax import core, traverse_util
 import jax
-
 from t5x import checkpoints, optimizers, partitioning, train_state as train_state_lib
 from t5x.datasets import (
     DatasetConfig,
@@ -96,7 +95,7 @@ class TrainStateInitializer:
         partitioner: partitioning.PjitPartitioner,
         input_types: Mapping[str, Any] | None = None,
     ):
-        """`init_fn`: a model's get_initial_variables, called with the shapes and types."""
+        """`init_fn`: a model's get_initial_variables."""
 
         def initialize(rng):
             return train_state_lib.FlaxOptimTrainState.create(
@@ -118,7 +117,7 @@ class TrainStateInitializer:
 
 def flatten_dict_string_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Nested dictionaries to one with keys joined by '/'."""
-    return traverse_util.flatten_dict(core.unfreeze(tree), sep="/")
+    return traverse_util.flatten_dict(core.unfreeze(dict(tree)), sep="/")
 
 
 def log_model_info(

@@ -53,6 +53,7 @@ def dot_product_attention(
         logits = logits + bias.astype(logits.dtype)
     weights = jax.nn.softmax(logits).astype(dtype)
     if not deterministic and dropout_rate > 0.0:
+        assert dropout_rng is not None
         b, h, _, k = weights.shape
         keep = jax.random.bernoulli(dropout_rng, 1.0 - dropout_rate, (b, h, 1, k))
         scale = jnp.asarray(1.0 - dropout_rate, dtype)
@@ -109,9 +110,11 @@ class MultiHeadDotProductAttention(nn.Module):
         *,
         deterministic: bool = False,
     ) -> jax.Array:
-        """Attends from inputs_q (b, q, emb) to inputs_kv (b, k, emb).
+        """Attends.
 
         Args:
+            inputs_q: (b, q, emb).
+            inputs_kv: (b, k, emb).
             mask: (b, 1, q, k); a query sees the keys where it is positive.
             bias: (1, h, q, k), added to the logits.
             deterministic: no dropout.
@@ -221,7 +224,7 @@ class Embed(nn.Module):
         )
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
-        """(...) integers to (..., features). `one_hot` multiplies instead of gathering."""
+        """(...) integers to (..., features); `one_hot` multiplies, else gathers."""
         table = jnp.asarray(self.embedding, self.dtype)
         if not self.one_hot:
             return table[tokens]
@@ -230,7 +233,9 @@ class Embed(nn.Module):
 
     def attend(self, query: jax.Array) -> jax.Array:
         """(..., features) to logits (..., num_embeddings)."""
-        return jnp.dot(query, jnp.asarray(self.embedding, self.attend_dtype or self.dtype).T)
+        return jnp.dot(
+            query, jnp.asarray(self.embedding, self.attend_dtype or self.dtype).T
+        )
 
 
 def _relative_position_bucket(
@@ -263,7 +268,9 @@ class RelativePositionBiases(nn.Module):
     @nn.compact
     def __call__(self, qlen: int, klen: int, bidirectional: bool = True) -> jax.Array:
         """(1, heads, qlen, klen)."""
-        distance = np.arange(klen, dtype=np.int32) - np.arange(qlen, dtype=np.int32)[:, None]
+        distance = (
+            np.arange(klen, dtype=np.int32) - np.arange(qlen, dtype=np.int32)[:, None]
+        )
         buckets = _relative_position_bucket(
             distance, bidirectional, self.num_buckets, self.max_distance
         )

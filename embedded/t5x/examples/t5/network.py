@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from flax import linen as nn
-from flax import struct
+from flax import linen as nn, struct
 import jax
 import jax.numpy as jnp
-
 from t5x.examples.t5 import layers
 
 
@@ -229,7 +227,7 @@ class Transformer(nn.Module):
         mask = layers.make_attention_mask
         encoder_mask = mask(inputs_real, inputs_real, dtype=cfg.dtype)
         cross_mask = mask(targets_real, inputs_real, dtype=cfg.dtype)
-        if encoder_segment_ids is not None:
+        if encoder_segment_ids is not None and decoder_segment_ids is not None:
             same_input = mask(
                 encoder_segment_ids, encoder_segment_ids, jnp.equal, cfg.dtype
             )

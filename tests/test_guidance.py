@@ -1,0 +1,85 @@
+"""The guidance split is held out, or training does not start."""
+
+import numpy as np
+import pytest
+import seqio
+
+from gbt_t5x import guidance
+import tiny
+
+
+def make_trainer(**kwargs):
+    with tiny.make_trainer(tiny.guided(), **kwargs):
+        pass
+
+
+def test_reads_the_first_batch_of_the_guidance_split():
+    with tiny.make_trainer(tiny.guided()) as trainer:
+        batch = trainer._guidance_batch
+    expected = next(tiny._examples("guidance", False).as_numpy_iterator())
+    np.testing.assert_array_equal(
+        batch["decoder_target_tokens"][0, :8], expected["targets"]
+    )
+    np.testing.assert_array_equal(
+        batch["encoder_input_tokens"][0, :8], expected["inputs"]
+    )
+
+
+def test_missing_split():
+    message = "'held_out' is missing from task tiny_random_tokens.*set GUIDANCE_SPLIT"
+    with pytest.raises(ValueError, match=message):
+        make_trainer(guidance_dataset_cfg=tiny.dataset_cfg("held_out"))
+
+
+def test_overlapping_split():
+    message = "split 'train' of task tiny_random_tokens overlaps.*set GUIDANCE_SPLIT"
+    with pytest.raises(ValueError, match=message):
+        make_trainer(guidance_dataset_cfg=tiny.dataset_cfg("train"))
+
+
+def test_split_smaller_than_a_batch():
+    rows = tiny.EXAMPLES // 2
+    make_trainer(guidance_dataset_cfg=tiny.dataset_cfg("guidance", rows))
+    message = "holds less than one batch of 33 rows.*GUIDANCE_BATCH_SIZE"
+    with pytest.raises(ValueError, match=message):
+        make_trainer(guidance_dataset_cfg=tiny.dataset_cfg("guidance", rows + 1))
+
+
+def test_batch_that_does_not_divide_into_microbatches():
+    cfg = tiny.dataset_cfg("guidance", 6)
+    with pytest.raises(ValueError, match="6 does not divide into 4 microbatches"):
+        make_trainer(guidance_dataset_cfg=cfg, num_microbatches=4)
+
+
+@pytest.mark.parametrize(
+    ("train", "held_out", "overlap"),
+    [
+        ("train[10:]", "train[:10]", False),
+        ("train[10:]", "train[:11]", True),
+        ("train", "train[:10]", True),
+        ("train", "validation", False),
+        ("train[:99%]", "train[99%:]", False),
+        ("train[:99%]", "train[98%:]", True),
+        ("train[:-10]", "train[-10:]", False),
+        ("train[:50%]+validation", "validation[:5]", True),
+    ],
+)
+def test_slices_of_a_tfds_split(train, held_out, overlap):
+    splits = {"train": train, "guidance": held_out}
+    source = seqio.TfdsDataSource("c4/en:3.1.0", splits=splits)
+    assert guidance._overlap(source, "guidance", source, "train") is overlap
+    other = seqio.TfdsDataSource("c4/en:3.1.0", splits=splits)
+    assert guidance._overlap(other, "guidance", source, "train") is overlap
+    elsewhere = seqio.TfdsDataSource("c4/de:3.1.0", splits=splits)
+    assert not guidance._overlap(elsewhere, "guidance", source, "train")
+
+
+def test_a_file_in_both_splits(tmp_path):
+    for name in "abc":
+        (tmp_path / name).write_text("text\n")
+    patterns = {"train": f"{tmp_path}/[ab]", "guidance": f"{tmp_path}/c"}
+    source = seqio.TextLineDataSource(patterns)
+    assert not guidance._overlap(source, "guidance", source, "train")
+    patterns["guidance"] = f"{tmp_path}/[bc]"
+    source = seqio.TextLineDataSource(patterns)
+    assert guidance._overlap(source, "guidance", source, "train")

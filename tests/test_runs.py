@@ -1,0 +1,93 @@
+"""Whole runs: stopped and resumed, and on other devices."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+import gin_runs
+import report
+
+GIN_FILE = "gin/quickstart_guided.gin"
+DROPOUT = "DROPOUT_RATE = 0.1"  # so that the dropout key matters too
+CURVES = (
+    "loss",
+    "guidance/loss",
+    "hyperparams/alpha",
+    "hyperparams/beta1",
+    "hypergradient/alpha",
+    "hypergradient/beta1",
+    "learning_rate/effective",
+)
+
+
+def train_in_new_process(model_dir: pathlib.Path, *bindings: str, **env: str) -> None:
+    bindings = (*gin_runs.TINY, f"MODEL_DIR = {os.fspath(model_dir)!r}", *bindings)
+    command = [sys.executable, "-m", "t5x.train", f"--gin_file={GIN_FILE}"]
+    command += ["--gin." + b.replace(" = ", "=", 1) for b in bindings]
+    done = subprocess.run(
+        command,
+        cwd=gin_runs.ROOT,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+def curves(model_dir: pathlib.Path) -> dict[str, dict[int, float]]:
+    found = report.read_curves(model_dir / "train", CURVES)
+    assert set(found) == set(CURVES)
+    return {name: dict(curve) for name, curve in found.items()}
+
+
+def checkpoint(model_dir: pathlib.Path, step: int) -> dict:
+    folder = model_dir / f"checkpoint_{step}" / "state"
+    tree = ocp.PyTreeCheckpointer().restore(folder)
+    return {"/".join(k): v for k, v in ocp.tree.to_flat_dict(tree).items()}
+
+
+def test_2n_steps_equal_n_steps_then_n_more_in_a_new_process(tmp_path):
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    period = ("CHECKPOINT_PERIOD = 3", "EVAL_PERIOD = 3")
+    gin_runs.train(GIN_FILE, whole, DROPOUT, "TRAIN_STEPS = 6", *period)
+    gin_runs.train(GIN_FILE, halves, DROPOUT, "TRAIN_STEPS = 3", *period)
+    train_in_new_process(halves, DROPOUT, "TRAIN_STEPS = 6", *period)
+
+    expected, resumed = curves(whole), curves(halves)
+    assert list(expected["loss"]) == [1, 2, 3, 4, 5, 6]
+    assert expected == resumed
+    assert len(set(expected["loss"].values())) == 6, "every batch is another one"
+    expected, resumed = checkpoint(whole, 6), checkpoint(halves, 6)
+    assert expected.keys() == resumed.keys()
+    assert "state/hyperparams/beta1" in expected
+    assert "state/meta_state/nu/alpha" in expected
+    for name, array in expected.items():
+        np.testing.assert_array_equal(array, resumed[name], err_msg=name)
+
+
+def test_four_devices_equal_one(tmp_path):
+    """A mesh of 2 x 2: batches split over two devices, parameters over two."""
+    one, four = tmp_path / "one", tmp_path / "four"
+    gin_runs.train(GIN_FILE, one)
+    train_in_new_process(
+        four,
+        "partitioning.PjitPartitioner.num_partitions = None",
+        "partitioning.PjitPartitioner.model_parallel_submesh = (1, 2)",
+        XLA_FLAGS="--xla_force_host_platform_device_count=4",
+    )
+    expected, sharded = curves(one), curves(four)
+    for name in CURVES:
+        # Sums over devices round otherwise; hypergradients are differences of sums.
+        rel = 1e-3 if name.startswith("hypergradient") else 1e-5
+        assert sharded[name] == pytest.approx(expected[name], rel=rel), name
+    rates = report.read_curves(
+        four / "train", ["timing/seqs_per_second", "timing/seqs_per_second_per_core"]
+    )
+    total, per_device = (rates[name][1] for name in sorted(rates))
+    assert total == pytest.approx(4 * per_device)
