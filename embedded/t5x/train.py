@@ -13,7 +13,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-from absl import app, flags
+from absl import app, flags, logging
 import gin
 import jax
 import seqio
@@ -255,6 +255,8 @@ def main(argv: Sequence[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     tf.config.set_visible_devices([], "GPU")  # the accelerator is JAX's
     args = flags.FLAGS
+    if args["verbosity"].using_default_value:
+        logging.set_verbosity(logging.WARNING)  # the progress line tells the rest
     if args.tfds_data_dir:
         seqio.set_tfds_data_dir_override(args.tfds_data_dir)
     seqio.add_global_cache_dirs(args.seqio_additional_cache_dirs)
