@@ -101,13 +101,14 @@ class GuidedTrainer(trainer.Trainer):
             num_microbatches=self._num_microbatches,
             data_partition_spec=self._partitioner.data_partition_spec,
         )
+        opt_state = train_state._optimizer.state
         grads, metrics, mutables = accumulate_grads(
             self._model, train_state, batches["train"]
         )
 
         def update(raw):
             new_state, new_metrics = trainer.apply_grads(
-                _replace_opt_state(train_state, hyperparams=raw),
+                _with_opt_state(train_state, opt_state.replace(hyperparams=raw)),
                 grads,
                 dict(metrics),
                 learning_rate,
@@ -122,27 +123,33 @@ class GuidedTrainer(trainer.Trainer):
             grads, metrics, _ = accumulate_grads(model, state, batches["guidance"])
             return grads, metrics
 
-        raw = _opt_state(train_state).hyperparams
-        step = hypergradient.guided_update(update, raw, guidance_grad)
+        step = hypergradient.guided_update(update, opt_state.hyperparams, guidance_grad)
         new_state, metrics = step.update_aux
         optimizer_def: Any = self._model.optimizer_def
         new_opt_state = optimizer_def.apply_hypergradient(
-            _opt_state(new_state), step.hypergradient
+            new_state._optimizer.state, step.hypergradient
         )
-        values = hyperparams.values(raw)
-        scalars = {
-            **{f"hyperparams/{name}": x for name, x in values.items()},
-            **{f"hypergradient/{name}": x for name, x in step.hypergradient.items()},
-            "learning_rate/effective": learning_rate * values.get("alpha", 1.0),
-        }
-        last_value = clu_metrics.LastValue.from_model_output
-        metrics |= {name: last_value(jnp.asarray([x])) for name, x in scalars.items()}
-        metrics |= {
+        metrics |= _metrics(opt_state.hyperparams, learning_rate, step)
+        return _with_opt_state(new_state, new_opt_state), metrics
+
+
+def _metrics(raw, learning_rate, step: hypergradient.GuidedUpdate) -> dict[str, Any]:
+    """The metrics that guidance adds to a step's."""
+    values = hyperparams.values(raw)
+    scalars = {
+        **{f"hyperparams/{name}": x for name, x in values.items()},
+        **{f"hypergradient/{name}": x for name, x in step.hypergradient.items()},
+        "learning_rate/effective": learning_rate * values.get("alpha", 1.0),
+    }
+    last_value = clu_metrics.LastValue.from_model_output
+    return {
+        **{name: last_value(jnp.asarray([x])) for name, x in scalars.items()},
+        **{
             f"guidance/{name}": step.guidance_aux[name]
             for name in _GUIDANCE_METRICS
             if name in step.guidance_aux
-        }
-        return _replace_opt_state(new_state, new_opt_state), metrics
+        },
+    }
 
 
 class _WithoutDropout:
@@ -159,11 +166,5 @@ class _WithoutDropout:
         return self._model.loss_fn(params, batch, None, *args)
 
 
-def _opt_state(train_state) -> optimizers.GuidedState:
-    return train_state._optimizer.state
-
-
-def _replace_opt_state(train_state, state=None, **changes):
-    """The train state with another optimizer state, or some of its fields changed."""
-    state = state or _opt_state(train_state).replace(**changes)
+def _with_opt_state(train_state, state: optimizers.GuidedState):
     return train_state.replace(_optimizer=train_state._optimizer.replace(state=state))

@@ -19,8 +19,9 @@ import sysconfig
 import warnings
 
 import seqio
-from t5.data import preprocessors
 import tensorflow as tf
+
+from gbt_t5x.tasks import span_corruption
 
 TASK = "cpython_docs_span_corruption"
 VOCABULARY = seqio.ByteVocabulary(extra_ids=100)  # 359 ids; sentinels are the last 100
@@ -99,21 +100,8 @@ def _dataset(split: str, shuffle_files: bool, seed: int | None = None) -> tf.dat
     return tf.data.Dataset.from_tensor_slices({"text": texts})
 
 
-seqio.TaskRegistry.add(
+span_corruption.add_task(
     TASK,
-    source=seqio.FunctionDataSource(_dataset, splits=("train", "guidance", "validation")),
-    preprocessors=[
-        functools.partial(
-            seqio.preprocessors.rekey, key_map={"inputs": None, "targets": "text"}
-        ),
-        seqio.preprocessors.tokenize,
-        seqio.CacheDatasetPlaceholder(),
-        preprocessors.span_corruption,
-        seqio.preprocessors.append_eos_after_trim,
-    ],
-    output_features={
-        name: seqio.Feature(vocabulary=VOCABULARY, add_eos=True)
-        for name in ("inputs", "targets")
-    },
-    metric_fns=[],
+    seqio.FunctionDataSource(_dataset, splits=("train", "guidance", "validation")),
+    VOCABULARY,
 )

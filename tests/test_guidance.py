@@ -5,6 +5,7 @@ import pytest
 import seqio
 
 from gbt_t5x import guidance
+from gbt_t5x.tasks import c4  # noqa: F401, registers the task
 import tiny
 
 
@@ -83,3 +84,9 @@ def test_a_file_in_both_splits(tmp_path):
     patterns["guidance"] = f"{tmp_path}/[bc]"
     source = seqio.TextLineDataSource(patterns)
     assert guidance._overlap(source, "guidance", source, "train")
+
+
+def test_c4_holds_its_guidance_documents_out():
+    source = seqio.get_mixture_or_task("guided_c4_span_corruption").source
+    for split in ("train", "validation"):
+        assert not guidance._overlap(source, "guidance", source, split)

@@ -1,15 +1,9 @@
 """The comparison of two runs, on small TensorBoard files made here."""
 
-import importlib.util
-import pathlib
-
 from clu import metric_writers
 import pytest
 
-_SCRIPT = pathlib.Path(__file__).parent.parent / "scripts" / "report.py"
-_spec = importlib.util.spec_from_file_location("report", _SCRIPT)
-report = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(report)
+import report
 
 
 def write(folder, scalars):
