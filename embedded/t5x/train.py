@@ -255,7 +255,7 @@ def main(argv: Sequence[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     tf.config.set_visible_devices([], "GPU")  # the accelerator is JAX's
     args = flags.FLAGS
-    if args["verbosity"].using_default_value:
+    if not args["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # the progress line tells the rest
     if args.tfds_data_dir:
         seqio.set_tfds_data_dir_override(args.tfds_data_dir)

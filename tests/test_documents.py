@@ -1,0 +1,62 @@
+"""What the documents name is there."""
+
+import re
+
+import pytest
+
+import gin_runs
+
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/implementation.md"]
+FOLDERS = "gbt_t5x|gin|tasks|scripts|tests|embedded|docs"
+
+
+def read(document):
+    return (gin_runs.ROOT / document).read_text()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_named_files_exist(document):
+    text = read(document)
+    paths = set(re.findall(rf"(?<![\w/.])((?:{FOLDERS})/[\w/.]*\w)", text))
+    assert paths, "the document names no file: is the pattern right?"
+    missing = {path for path in paths if not (gin_runs.ROOT / path).exists()}
+    assert not missing
+
+
+def test_readme_is_short():
+    assert len(read("README.md").splitlines()) <= 120
+
+
+def test_readme_names_the_macros_and_their_defaults():
+    bindings = gin_runs.bindings_of("gin/quickstart_guided.gin")
+    rows = re.findall(r"^\| `([A-Z0-9_]+)` \|.*\| (.*?) \|$", read("README.md"), re.M)
+    assert len(rows) >= 6
+    for macro, default in rows:
+        assert macro in bindings
+        if default.startswith("`") and macro != "META_LEARNING_RATE":
+            assert bindings[macro] == default.strip("`")
+
+
+def test_quickstart_numbers_in_the_readme_are_those_of_the_gin_files():
+    bindings = gin_runs.bindings_of("gin/quickstart_guided.gin")
+    text = read("README.md")
+    assert f"quickstart's {int(bindings['TRAIN_STEPS']):,} steps" in text
+    rate = re.search(r"quickstart's [\d,]+ steps need (\S+)\.$", text, re.M)
+    assert float(rate.group(1)) == float(bindings["META_LEARNING_RATE"])
+    steps = re.search(r"^ +steps +(\d+) +(\d+)$", text, re.M)
+    assert steps.groups() == (bindings["TRAIN_STEPS"],) * 2
+
+
+def test_only_documented_t5x_internals_are_used():
+    """Private names of T5X and seqio that the plugin reads are in the table."""
+    text = read("docs/implementation.md")
+    own = {"_WithoutDropout", "_GUIDANCE_METRICS"}
+    for path in (gin_runs.ROOT / "gbt_t5x").glob("*.py"):
+        source = path.read_text()
+        defined = set(
+            re.findall(r"(?:def|class) (_\w+)|^(_\w+) =|self\.(_\w+) = ", source)
+        )
+        defined = {name for names in defined for name in names if name}
+        used = set(re.findall(r"[\w)]\.(_[a-z]\w+)", source))
+        for name in used - defined - own:
+            assert name in text, f"{name} in {path.name}"
