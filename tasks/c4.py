@@ -4,8 +4,8 @@ import seqio
 
 from gbt_t5x.tasks import span_corruption
 
-# The guidance set is one batch of 256 rows of 512 tokens (Appendix C.3.2): these documents
-# fill it if they average 142 tokens. C4's are longer, and only the first batch is read.
+# The guidance set is one batch of 256 rows of 512 tokens (Appendix C.3.2). These
+# documents fill it if they average 142 tokens; only the first batch is read.
 GUIDANCE_DOCUMENTS = 1024
 
 span_corruption.add_task(

@@ -1,7 +1,6 @@
 """Whatever t5x is installed computes what T5X computes.
 
-The expected values were printed by T5X. A change of them on T5X is a change of T5X; on the
-embedded t5x it is a bug.
+T5X printed the expected values. Where the embedded t5x has others, it has a bug.
 """
 
 import jax
