@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,8 @@ class HyperParam:
                 f"GuidedOptimizer.hyperparams can name {', '.join(ACTIVATIONS)}"
             )
         low, high = self.activation.low, self.activation.high
-        if not low < self.initial_value < high:
+        # As a float32: nothing would be learned from 1 - 1e-9, which is 1.
+        if not low < np.float32(self.initial_value) < high:
             setting = {"alpha": "GuidedOptimizer.initial_alpha"}.get(
                 self.name, f"the {self.name} of the base optimizer"
             )

@@ -1,6 +1,7 @@
 """A T5X optimizer whose hyper-parameters are part of its state."""
 
 from collections.abc import Sequence
+import math
 from typing import Any
 
 from flax import struct
@@ -55,14 +56,24 @@ class GuidedOptimizer(optimizers.OptimizerDef):
             ValueError: an unknown or repeated hyper-parameter, an initial value outside
                 its domain, beta1 for an optimizer without momentum, or η̂ < 0.
         """
-        if not meta_learning_rate >= 0:
+        if not 0 <= meta_learning_rate < math.inf:
             raise ValueError(
-                f"GuidedOptimizer.meta_learning_rate={meta_learning_rate}: must be >= 0"
+                f"GuidedOptimizer.meta_learning_rate={meta_learning_rate}: must be >= 0 "
+                "and finite"
             )
-        if len(set(hyperparams)) < len(hyperparams) or not hyperparams:
+        if (
+            isinstance(hyperparams, str)
+            or not hyperparams
+            or len(set(hyperparams)) < len(hyperparams)
+        ):
             raise ValueError(
-                f"GuidedOptimizer.hyperparams={list(hyperparams)}: name at least one, "
-                "each once"
+                f"GuidedOptimizer.hyperparams={hyperparams!r}: give a list that names at "
+                "least one hyper-parameter, each once, for example ['alpha', 'beta1']"
+            )
+        if initial_alpha != 1.0 and "alpha" not in hyperparams:
+            raise ValueError(
+                f"GuidedOptimizer.initial_alpha={initial_alpha}, but alpha is not "
+                "learned: add it to GuidedOptimizer.hyperparams, or change the schedule"
             )
         if "beta1" in hyperparams and getattr(base.hyper_params, "beta1", None) is None:
             raise ValueError(

@@ -17,7 +17,3 @@ def compilation_cache(tmp_path_factory):
     """Compiles once what several tests run. New processes compile for themselves."""
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-
-
-# Tiny models compile for longer than they run.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")

@@ -80,6 +80,7 @@ def test_unknown_name_is_refused_and_the_known_ones_named():
         ("beta1", 1.0, r"\(0, 1\)"),
         ("beta1", -0.1, r"\(0, 1\)"),
         ("beta1", 1.1, r"\(0, 1\)"),
+        ("beta1", 1 - 1e-9, r"\(0, 1\)"),  # 1 as a float32
         ("beta1", float("nan"), r"\(0, 1\)"),
     ],
 )
