@@ -15,4 +15,4 @@ $python -m ruff format --check --quiet
 echo "== mypy"
 $python -m mypy gbt_t5x tasks scripts embedded/t5x
 echo "== pytest"
-$python -m pytest "$@"
+$python -m pytest --numprocesses 2 "$@"
