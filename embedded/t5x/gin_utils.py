@@ -67,22 +67,3 @@ def run(main: Callable) -> None:
     app.run(
         main, flags_parser=lambda argv: app.parse_flags_with_usage(rewrite_gin_args(argv))
     )
-
-
-@gin.configurable
-def sum_fn(var1=gin.REQUIRED, var2=gin.REQUIRED):
-    """var1 + var2, for gin files."""
-    return var1 + var2
-
-
-@gin.configurable
-def bool_fn(var1=gin.REQUIRED):
-    """bool(var1), for gin files."""
-    return bool(var1)
-
-
-@gin.configurable
-def string_split_fn(text=gin.REQUIRED, separator=gin.REQUIRED, maxsplit=-1, index=None):
-    """The pieces of a string, or the one at `index`, for gin files."""
-    pieces = text.split(separator, maxsplit)
-    return pieces if index is None else pieces[index]
