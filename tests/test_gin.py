@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from gbt_t5x import optimizers, trainer
 import gin_runs
 
 ENTRY_FILES = sorted(
@@ -83,6 +84,28 @@ def test_baseline_and_guided_differ_by_the_method_alone(baseline, guided):
     }
     added = {n for n in set(guided) - set(baseline) if not n.startswith(guidance)}
     assert added == macros
+
+
+def test_guidance_follows_a_stock_t5x_configuration(tmp_path):
+    """As README.md says: included after a gin file that knows nothing of this project."""
+    gin_file = tmp_path / "guided.gin"
+    gin_file.write_text(
+        """
+        include 't5x/examples/t5/t5_1_1/small.gin'
+        include 't5x/configs/runs/pretrain.gin'
+        MIXTURE_OR_TASK_NAME = 'a_task'
+        TASK_FEATURE_LENGTHS = {'inputs': 8, 'targets': 8}
+        TRAIN_STEPS = 10
+        DROPOUT_RATE = 0.0
+        include 'gin/guidance/adafactor.gin'
+        META_LEARNING_RATE = 1e-5
+        """.replace("\n        ", "\n")
+    )
+    with gin_runs.arguments(str(gin_file)) as kwargs:
+        optimizer_def = kwargs["model"].optimizer_def
+        assert issubclass(kwargs["trainer_cls"], trainer.GuidedTrainer)
+    assert isinstance(optimizer_def, optimizers.GuidedOptimizer)
+    assert optimizer_def.hyper_params.beta1 == 0.9
 
 
 @pytest.mark.parametrize("gin_file", PAIRS[0])
