@@ -1,11 +1,16 @@
 """What can be learned, and how a bounded value is kept as an unbounded number.
 
 A learned hyper-parameter is stored raw: λ in (-∞, ∞), float32. The optimizer sees its
-activation (Table 5 of the paper):
+activation (Table 5 of the paper has the first two):
 
-    name     activation         domain     the optimizer's own setting
-    alpha    exp(λ)             (0, ∞)     factor on the learning-rate schedule
-    beta1    1 / (1 + exp(-λ))  (0, 1)     momentum
+    name                activation         domain    what it is to the optimizer
+    alpha               exp(λ)             (0, ∞)    factor on the learning-rate schedule
+    beta1               1 / (1 + exp(-λ))  (0, 1)    momentum
+    beta2               1 / (1 + exp(-λ))  (0, 1)    decay of the second moment
+    epsilon             exp(λ)             (0, ∞)    added to the second moment or root
+    weight_decay        exp(λ)             (0, ∞)    weight decay
+    decay_rate          1 / (1 + exp(-λ))  (0, 1)    Adafactor's c: the decay is 1 - t^-c
+    clipping_threshold  exp(λ)             (0, ∞)    Adafactor's largest RMS of an update
 """
 
 from collections.abc import Callable, Mapping
@@ -31,7 +36,15 @@ class Activation:
 EXP = Activation(jnp.exp, math.log, 0.0, math.inf)
 SIGMOID = Activation(jax.nn.sigmoid, lambda v: math.log(v) - math.log1p(-v), 0.0, 1.0)
 
-ACTIVATIONS: Mapping[str, Activation] = {"alpha": EXP, "beta1": SIGMOID}
+ACTIVATIONS: Mapping[str, Activation] = {
+    "alpha": EXP,
+    "beta1": SIGMOID,
+    "beta2": SIGMOID,
+    "epsilon": EXP,
+    "weight_decay": EXP,
+    "decay_rate": SIGMOID,
+    "clipping_threshold": EXP,
+}
 
 
 @dataclasses.dataclass(frozen=True)

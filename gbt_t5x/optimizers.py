@@ -9,7 +9,7 @@ import jax
 import optax
 from t5x import optimizers
 
-from gbt_t5x import hyperparams as hyperparams_lib
+from gbt_t5x import hyperparams as hyperparams_lib, learnable
 
 
 class GuidedState(struct.PyTreeNode):
@@ -46,15 +46,17 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         """Constructs the optimizer.
 
         Args:
-            base: the optimizer to guide, for example `adafactor.Adafactor`. beta1 starts
-                from its setting; what is not learned keeps its setting.
+            base: the optimizer to guide, for example `adafactor.Adafactor` or
+                `optax_optimizer.OptaxOptimizer`. All but alpha start from its settings;
+                what is not learned keeps its setting.
             hyperparams: which of `hyperparams.ACTIVATIONS` to learn.
             meta_learning_rate: η̂ >= 0, the step size of Adam on λ; 0 learns nothing.
             initial_alpha: the factor on the schedule that alpha starts from.
 
         Raises:
-            ValueError: an unknown or repeated hyper-parameter, an initial value outside
-                its domain, beta1 for an optimizer without momentum, or η̂ < 0.
+            ValueError: an unknown or repeated hyper-parameter, one that the base
+                optimizer does not have or that has no gradient in it, an initial value
+                outside its domain, or η̂ < 0.
         """
         if not 0 <= meta_learning_rate < math.inf:
             raise ValueError(
@@ -75,19 +77,16 @@ class GuidedOptimizer(optimizers.OptimizerDef):
                 f"GuidedOptimizer.initial_alpha={initial_alpha}, but alpha is not "
                 "learned: add it to GuidedOptimizer.hyperparams, or change the schedule"
             )
-        if "beta1" in hyperparams and getattr(base.hyper_params, "beta1", None) is None:
-            raise ValueError(
-                f"cannot learn beta1: {type(base).__name__} keeps no momentum; set "
-                "adafactor.Adafactor.beta1, for example to 0.9"
-            )
-        initial_values = {"alpha": initial_alpha}
-        if "beta1" in hyperparams:
-            initial_values["beta1"] = base.hyper_params.beta1
+        self._base = base
+        self._settings = learnable.settings(base, hyperparams)
+        initial_values = {
+            name: getattr(base.hyper_params, setting)
+            for name, setting in self._settings.items()
+        }
         self._hyperparams = [
-            hyperparams_lib.HyperParam(name, initial_values.get(name, 0.0))
+            hyperparams_lib.HyperParam(name, initial_values.get(name, initial_alpha))
             for name in hyperparams
         ]
-        self._base = base
         self._meta_learning_rate = meta_learning_rate
         self._adam = optax.scale_by_adam()
         super().__init__(base.hyper_params)
@@ -108,7 +107,12 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         """Updates parameters with λ as it is; `apply_hypergradient` moves λ."""
         learned = hyperparams_lib.values(state.hyperparams)
         learning_rate = hyper_params.learning_rate * learned.pop("alpha", 1.0)
-        hyper_params = hyper_params.replace(learning_rate=learning_rate, **learned)
+        hyper_params = hyper_params.replace(
+            learning_rate=learning_rate,
+            **{self._settings[name]: value for name, value in learned.items()},
+        )
+        if learnable.in_adafactor_root(self._base, learned):
+            grads = jax.tree.map(learnable.not_all_zero, grads)
         base_state = optimizers.OptimizerState(state.step, state.param_states)
         new_params, base_state = self._base.apply_gradient(
             hyper_params, params, base_state, grads

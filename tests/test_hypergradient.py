@@ -245,3 +245,68 @@ def test_hypergradient_is_finite_at_zero(grad_size, param_size, factored):
     for value in step.hypergradient.values():
         assert np.isfinite(value)
         assert (value == 0.0) == (grad_size == 0.0)
+
+
+def _hypergradient(optimizer, grads, weights, raw):
+    """∇_λ of L_H = Σ weights·θ', and L_H as a function of λ."""
+
+    def update(raw):
+        state = optimizer.state.replace(hyperparams=raw)
+        new = optimizer.replace(state=state).apply_gradient(
+            grads, learning_rate=LEARNING_RATE
+        )
+        return new.target, None
+
+    def guidance_loss(raw):
+        products = jax.tree.map(lambda w, x: jnp.sum(w * x), weights, update(raw)[0])
+        return sum(jax.tree.leaves(products))
+
+    step = hypergradient.guided_update(update, raw, lambda _: (weights, None))
+    return step.hypergradient, guidance_loss
+
+
+@pytest.mark.parametrize("base", tiny.BASES)
+def test_every_hyperparam_matches_finite_differences(float64, base):
+    make_base, names = tiny.BASES[base]
+    rng = np.random.default_rng(0)
+    sizes = {"wide": (4, 6), "flat": (2, 8), "scale": (5,)}
+
+    def tree(size=1.0):
+        return {k: jnp.asarray(size * rng.normal(size=s)) for k, s in sizes.items()}
+
+    optimizer = optimizers.GuidedOptimizer(make_base(), names, 0.1).create(tree())
+    raw = optimizer.state.hyperparams
+    for grad_size in (1.0, 0.3, 3.0):  # Adafactor clips what grows
+        grads = tree(grad_size)
+        before, weights = optimizer, tree()
+        optimizer = optimizer.apply_gradient(grads, learning_rate=LEARNING_RATE)
+    found, guidance_loss = _hypergradient(before, grads, weights, raw)
+    assert found.keys() == set(names)
+    eps = 1e-5
+    for name in names:
+        above, below = (
+            guidance_loss({**raw, name: raw[name] + shift}) for shift in (eps, -eps)
+        )
+        difference = (above - below) / (2 * eps)
+        assert found[name].dtype == np.float64
+        # Of a loss near 5, roundoff is 1e-15 / eps. ε of Adafactor is far below g².
+        assert abs(difference) > 1e-5 or (name == "epsilon" and "adafactor" in base)
+        np.testing.assert_allclose(found[name], difference, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("grad_size", [0.0, 1e-15, 1.0])
+@pytest.mark.parametrize("param_size", [0.0, 1.0])
+@pytest.mark.parametrize("base", tiny.BASES)
+def test_every_hypergradient_is_finite_at_zero(base, param_size, grad_size):
+    make_base, names = tiny.BASES[base]
+    params = {"kernel": jnp.full((4, 6), param_size), "scale": jnp.full((6,), param_size)}
+    optimizer = optimizers.GuidedOptimizer(make_base(), names, 0.1).create(params)
+    grads = jax.tree.map(lambda x: jnp.full_like(x, grad_size), params)
+    weights = jax.tree.map(jnp.ones_like, params)
+    for _ in range(2):
+        found, _ = _hypergradient(optimizer, grads, weights, optimizer.state.hyperparams)
+        assert all(np.isfinite(value) for value in found.values()), found
+        optimizer = optimizer.apply_gradient(grads, learning_rate=0.01)
+    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(optimizer.target))
+    if grad_size == 1.0:
+        assert found["alpha"] != 0.0

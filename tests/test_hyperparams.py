@@ -7,21 +7,28 @@ import pytest
 
 from gbt_t5x import hyperparams
 
-# Table 5 of the paper, and values over each domain.
-TABLE_5 = {
-    "alpha": (np.exp, [1e-6, 0.01, 0.5, 1.0, 2.0, 100.0, 1e6]),
-    "beta1": (lambda x: 1 / (1 + np.exp(-x)), [1e-6, 0.1, 0.5, 0.9, 0.999, 0.999999]),
+# The two activations of the paper's Table 5, and values over their domains.
+EXP = (np.exp, [1e-6, 0.01, 0.5, 1.0, 2.0, 100.0, 1e6])
+SIGMOID = (lambda x: 1 / (1 + np.exp(-x)), [1e-6, 0.1, 0.5, 0.9, 0.999, 0.999999])
+TABLE = {
+    "alpha": EXP,
+    "beta1": SIGMOID,
+    "beta2": SIGMOID,
+    "epsilon": EXP,
+    "weight_decay": EXP,
+    "decay_rate": SIGMOID,
+    "clipping_threshold": EXP,
 }
 NAMES = list(hyperparams.ACTIVATIONS)
-NAMES_AND_VALUES = [(name, value) for name in NAMES for value in TABLE_5[name][1]]
+NAMES_AND_VALUES = [(name, value) for name in NAMES for value in TABLE[name][1]]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_activation_is_that_of_the_paper(name):
+def test_activation_is_that_of_the_table(name):
     raw = np.linspace(-10, 10, 41)
     with jax.enable_x64(True):
         value = hyperparams.ACTIVATIONS[name].forward(jnp.asarray(raw))
-    np.testing.assert_allclose(value, TABLE_5[name][0](raw), rtol=1e-13)
+    np.testing.assert_allclose(value, TABLE[name][0](raw), rtol=1e-13)
 
 
 @pytest.mark.parametrize(("name", "initial_value"), NAMES_AND_VALUES)

@@ -7,12 +7,13 @@ import zlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import seqio
 from t5x import adafactor, models, partitioning, utils
 from t5x.examples.t5 import network
 import tensorflow as tf
 
-from gbt_t5x import optimizers, trainer
+from gbt_t5x import adam, optax_optimizer, optimizers, trainer
 
 TASK = "tiny_random_tokens"
 SPLITS = ("train", "guidance", "other_guidance", "validation")
@@ -30,12 +31,47 @@ def _examples(
     return tf.data.Dataset.from_tensor_slices(tokens)
 
 
+def _optax(transformation: Any, **arguments: Any) -> Any:
+    return lambda: optax_optimizer.OptaxOptimizer(transformation, **arguments)
+
+
 seqio.TaskRegistry.add(
     TASK,
     source=seqio.FunctionDataSource(_examples, splits=SPLITS),
     preprocessors=[],
     output_features={k: seqio.Feature(_VOCABULARY, add_eos=False) for k in _LENGTHS},
 )
+
+# Optimizers to guide, and what can be learned of each. 0.5 and 1 are exact when raw.
+ADAM = ("alpha", "beta1", "beta2", "epsilon", "weight_decay")
+ADAFACTOR = ("alpha", "beta1", "weight_decay", "decay_rate", "clipping_threshold")
+BASES = {
+    "adafactor": (
+        lambda: adafactor.Adafactor(
+            beta1=0.5,
+            decay_rate=0.5,
+            weight_decay_rate=0.01,
+            epsilon1=1e-18,
+            min_dim_size_to_factor=4,
+        ),
+        (*ADAFACTOR, "epsilon"),
+    ),
+    "lamb": (_optax(adam.lamb, b1=0.5, b2=0.75, eps=1e-3, weight_decay=0.01), ADAM),
+    "adamw": (_optax(adam.adamw, b1=0.5, b2=0.75, eps=1e-3, weight_decay=0.01), ADAM),
+    "sgd": (_optax(optax.sgd, momentum=0.5), ("alpha", "beta1")),
+    "lion": (_optax(optax.lion, weight_decay=0.01), ("alpha", "weight_decay")),
+    "optax_adafactor": (
+        _optax(
+            optax.adafactor,
+            min_dim_size_to_factor=4,
+            momentum=0.5,
+            decay_rate=0.5,
+            weight_decay_rate=0.01,
+            eps=1e-18,
+        ),
+        (*ADAFACTOR, "epsilon"),
+    ),
+}
 
 
 def dataset_cfg(split: str, batch_size: int = 8, **changes: Any) -> utils.DatasetConfig:

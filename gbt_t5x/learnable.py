@@ -1,0 +1,93 @@
+"""Which settings of an optimizer can be learned, and what it calls them."""
+
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+import optax
+from t5x import optimizers
+
+from gbt_t5x import optax_optimizer
+
+# Names in T5X's Adafactor, then in optax. alpha is no setting of an optimizer.
+_SETTINGS = {
+    "beta1": ("beta1", "b1", "momentum"),
+    "beta2": ("b2",),
+    "epsilon": ("epsilon1", "eps"),
+    "weight_decay": ("weight_decay_rate", "weight_decay"),
+    "decay_rate": ("decay_rate",),
+    "clipping_threshold": ("clipping_threshold",),
+}
+# In float32 the derivative of Adafactor's v^-1/2 overflows where v is smaller.
+_SMALLEST_ADAFACTOR_EPSILON = 1e-18
+
+
+def settings(base: optimizers.OptimizerDef, hyperparams: Iterable[str]) -> dict[str, str]:
+    """Hyper-parameter -> its name in `base.hyper_params`, for all but alpha.
+
+    >>> settings(optax_optimizer.OptaxOptimizer(optax.sgd, momentum=0.9), ["beta1"])
+    {'beta1': 'momentum'}
+
+    Raises:
+        ValueError: the optimizer does not have one, or learning it would be wrong or
+            would move nothing.
+    """
+    names = {name: _setting(base, name) for name in hyperparams if name in _SETTINGS}
+    if in_adafactor_root(base, names):
+        epsilon = _setting(base, "epsilon")
+        value = getattr(base.hyper_params, epsilon)
+        if value < _SMALLEST_ADAFACTOR_EPSILON:
+            raise ValueError(
+                f"learning decay_rate or epsilon of Adafactor needs {epsilon} >= "
+                f"{_SMALLEST_ADAFACTOR_EPSILON:g}, not {value:g}: in float32 the "
+                f"derivative overflows at small gradients. Set {epsilon}"
+            )
+    decays = [name for name in ("beta1", "beta2") if name in names]
+    if decays and isinstance(base, optax_optimizer.OptaxOptimizer):
+        _check_decays(base, " and ".join(decays))
+    return names
+
+
+def _setting(base: optimizers.OptimizerDef, name: str) -> str:
+    values = base.hyper_params
+    found = [s for s in _SETTINGS[name] if hasattr(values, s)]
+    of = type(base).__name__
+    if isinstance(base, optax_optimizer.OptaxOptimizer):
+        of = type(values).__name__
+    if not found:
+        raise ValueError(f"cannot learn {name}: {of} has none")
+    if getattr(values, found[0]) is None:
+        raise ValueError(f"cannot learn {name}: the {found[0]} of {of} is None: set it")
+    return found[0]
+
+
+def _check_decays(base: optax_optimizer.OptaxOptimizer, decays: str) -> None:
+    """Raises ValueError for optax states whose decays have to be constant."""
+    state = base.optax_state_shape({"": jnp.zeros(())})
+    for node in jax.tree.leaves(state, is_leaf=lambda x: hasattr(x, "mu")):
+        if isinstance(node, optax.ScaleByLionState):
+            raise ValueError(
+                f"cannot learn {decays} of Lion: its update is a sign, whose gradient "
+                "is 0"
+            )
+        if {"count", "mu", "nu"} <= set(getattr(node, "_fields", ())):
+            raise ValueError(
+                f"cannot learn {decays} of {type(base.hyper_params).__name__}: optax "
+                "corrects the bias of moments as if their decays were constant; use "
+                "adam.lamb or adam.adamw of gbt_t5x"
+            )
+
+
+def in_adafactor_root(base: optimizers.OptimizerDef, names: Iterable[str]) -> bool:
+    """Whether a hyper-parameter inside Adafactor's v^-1/2 is among the names."""
+    is_adafactor = hasattr(base.hyper_params, "decay_rate")
+    return is_adafactor and not {"decay_rate", "epsilon"}.isdisjoint(names)
+
+
+def not_all_zero(grad: jax.Array) -> jax.Array:
+    """The gradient, or 1e-20 where it is zero in the whole array.
+
+    The root of the mean square of Adafactor's update has no derivative at zero. The
+    update becomes 1e-20/√ε1 <= 1e-11 of a step, which float32 parameters do not see.
+    """
+    return jnp.where(jnp.any(grad != 0.0), grad, jnp.full_like(grad, 1e-20))
