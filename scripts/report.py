@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import os
 import pathlib
+import re
 import statistics
 
 # TensorFlow only opens files here: no log lines about its kernels.
@@ -23,9 +24,9 @@ from tensorboard.util import tensor_util
 
 LOSS = "loss_per_nonpadding_target_token"
 SPEED = "timing/steps_per_second"
-HYPERPARAMS = ("alpha", "beta1")
-_BASELINE_SETTING = {"alpha": "1", "beta1": "none"}
-_GREY, _BLUE, _GREEN, _ORANGE = "#808080", "#1f5fa8", "#2a7f62", "#c2691c"
+_PREFIX = "hyperparams/"
+_GREY, _BLUE = "#808080", "#1f5fa8"
+_COLORS = ("#2a7f62", "#c2691c", "#7a4fa3", "#b03a48", "#5b7a1f", "#2b8c9b", "#96631f")
 
 Curve = Mapping[int, float]  # step -> value, in order of steps
 
@@ -38,23 +39,25 @@ class Run:
         task: name of the evaluated task.
         loss: development loss, per target token.
         hyperparams: name -> value, of those that the run learned.
+        beta1: the momentum of a run that does not learn it, from its config.gin.
         seconds_per_step: median over the summaries after the first, or None.
     """
 
     task: str
     loss: Curve
     hyperparams: Mapping[str, Curve]
+    beta1: str
     seconds_per_step: float | None
 
 
-def read_curves(folder: pathlib.Path, tags: Sequence[str]) -> dict[str, Curve]:
+def read_curves(folder: pathlib.Path, tags: str) -> dict[str, Curve]:
     """Reads scalars from all TensorBoard files of a folder.
 
     A resumed run has several files. Of a step that two of them have, the later counts.
 
     Args:
         folder: has the files.
-        tags: names of scalars.
+        tags: regular expression that the names of the scalars match.
 
     Returns:
         tag -> curve, of the tags that are there.
@@ -70,8 +73,9 @@ def read_curves(folder: pathlib.Path, tags: Sequence[str]) -> dict[str, Curve]:
         keep_all = {event_accumulator.TENSORS: 0}
         accumulator = event_accumulator.EventAccumulator(str(file), keep_all)
         accumulator.Reload()
-        for tag in set(tags).intersection(accumulator.Tags()["tensors"]):
-            events.setdefault(tag, []).extend(accumulator.Tensors(tag))
+        for tag in accumulator.Tags()["tensors"]:
+            if re.fullmatch(tags, tag):
+                events.setdefault(tag, []).extend(accumulator.Tensors(tag))
     curves: dict[str, Curve] = {}
     for tag, written in events.items():
         written.sort(key=lambda event: event.wall_time)
@@ -86,29 +90,37 @@ def read_run(model_dir: pathlib.Path) -> Run:
     Raises:
         SystemExit: files or evaluations are missing, or several tasks were evaluated.
     """
-    tags = {name: f"hyperparams/{name}" for name in HYPERPARAMS}
-    train = read_curves(model_dir / "train", [SPEED, *tags.values()])
+    train = read_curves(model_dir / "train", f"{SPEED}|{_PREFIX}.*")
     tasks = sorted((model_dir / "training_eval").glob("*/"))
     if len(tasks) != 1:
         names = ", ".join(t.name for t in tasks) or "none"
         raise SystemExit(
             f"report: {model_dir / 'training_eval'} must hold one evaluated task: {names}"
         )
-    loss = read_curves(tasks[0], [LOSS]).get(LOSS)
+    loss = read_curves(tasks[0], LOSS).get(LOSS)
     if not loss:
         raise SystemExit(f"report: no {LOSS} in {tasks[0]}: was the run evaluated?")
+    config = (model_dir / "config.gin").read_text()
+    beta1 = re.search("^BETA1 = (.*)$", config, re.M)
     # The first summary has the start of the input pipeline in it.
     seconds = [1 / speed for speed in list(train.get(SPEED, {}).values())[1:]]
     return Run(
         task=tasks[0].name,
         loss=loss,
-        hyperparams={name: train[tag] for name, tag in tags.items() if tag in train},
+        hyperparams={
+            tag.removeprefix(_PREFIX): train[tag] for tag in sorted(train) if tag != SPEED
+        },
+        beta1=beta1.group(1) if beta1 else "-",
         seconds_per_step=statistics.median(seconds) if seconds else None,
     )
 
 
 def _last(curve: Curve) -> tuple[int, float]:
     return list(curve.items())[-1]
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if value >= 1e-3 else f"{value:.2e}"
 
 
 def first_step_at_or_below(curve: Curve, level: float) -> int | None:
@@ -129,15 +141,12 @@ def table(baseline: Run, guided: Run) -> str:
             *("not reached" if step is None else str(step) for step in reached),
         ),
     ]
-    for name in HYPERPARAMS:
-        if name in guided.hyperparams:
-            curve = guided.hyperparams[name]
-            rows += [
-                (f"{name} at step {step}", _BASELINE_SETTING[name], f"{curve[step]:.4f}")
-                for step in dict.fromkeys((next(iter(curve)), _last(curve)[0]))
-            ]
-        else:
-            rows.append((name, _BASELINE_SETTING[name], "not learned"))
+    fixed = {"alpha": "1", "beta1": baseline.beta1}
+    for name, curve in guided.hyperparams.items():
+        rows += [
+            (f"{name} at step {step}", fixed.get(name, "-"), _number(curve[step]))
+            for step in dict.fromkeys((next(iter(curve)), _last(curve)[0]))
+        ]
     times = (run.seconds_per_step for run in runs)
     rows.append(("seconds per step", *("-" if t is None else f"{t:.4f}" for t in times)))
     lines = [f"{a:<36}{b:>12}{c:>12}" for a, b, c in [("", "baseline", "guided"), *rows]]
@@ -160,9 +169,8 @@ def draw(baseline: Run, guided: Run, png: pathlib.Path) -> None:
     left.axhline(final_loss, color=_GREY, lw=1, ls=":", label="baseline at the end")
     left.set(title="Development loss", ylabel="loss per target token")
 
-    for name, color in (("alpha", _GREEN), ("beta1", _ORANGE)):
-        if name in guided.hyperparams:
-            plot(right, guided.hyperparams[name], color, "-", name)
+    for (name, curve), color in zip(guided.hyperparams.items(), _COLORS, strict=False):
+        plot(right, curve, color, "-", name)
     right.axhline(1, color=_GREY, lw=1, ls=":", label="alpha of the baseline")
     right.set(title="Learned by the guided run", ylabel="value")
     right.set_ylim(bottom=0)

@@ -1,15 +1,26 @@
 """The environment of the tests, set before JAX and TensorFlow are imported."""
 
+import atexit
+import fcntl
 import os
+import pathlib
+import shutil
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
+# Tasks read it when they are imported. The processes of xdist inherit that of the first.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["GBT_T5X_DATA_DIR"] = tempfile.mkdtemp(prefix="gbt_t5x_tests_")
+    atexit.register(shutil.rmtree, os.environ["GBT_T5X_DATA_DIR"], ignore_errors=True)
+
 import jax
 import pytest
 
-collect_ignore = ["gin_runs.py", "tiny.py"]  # helpers, which doctest would import again
+# Helpers, which doctest would import again.
+collect_ignore = ["gin_runs.py", "text_runs.py", "tiny.py"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -17,3 +28,21 @@ def compilation_cache(tmp_path_factory):
     """Compiles once what several tests run. New processes compile for themselves."""
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@pytest.fixture(scope="session")
+def data_dir():
+    """What all processes share. Locks keep them from writing the same file."""
+    return pathlib.Path(os.environ["GBT_T5X_DATA_DIR"])
+
+
+@pytest.fixture(scope="session")
+def offline_vocabularies(data_dir):
+    """Trains the vocabularies of the six offline tasks, once for all processes."""
+    import train_vocabulary
+
+    with open(data_dir / "offline.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for language in ("de", "fi", "lt"):
+            if not (data_dir / f"offline_translation/{language}-en.model").exists():
+                train_vocabulary.main([f"--task=offline_{language}_en", "--sample=20000"])

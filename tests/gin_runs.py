@@ -1,6 +1,6 @@
-"""Runs gin files in the tests' own process, as `python -m t5x.train` does."""
+"""Runs gin files in the tests' own process, as `python -m t5x.train` and others do."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 import functools
 import os
@@ -11,7 +11,7 @@ from typing import Any
 
 import gin
 import t5x
-from t5x import train as train_script
+from t5x import eval as eval_script, infer as infer_script, train as train_script
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -31,27 +31,44 @@ TINY = [
 ]
 
 
-@functools.wraps(train_script.train)
-def _collect(**kwargs: Any) -> dict[str, Any]:
-    return kwargs
+def _collector(fn: Callable) -> Callable[..., dict[str, Any]]:
+    @functools.wraps(fn)
+    def collect(**kwargs: Any) -> dict[str, Any]:
+        return kwargs
+
+    return collect
 
 
 _MAIN = types.ModuleType("__main__")  # what gin files import as train_script
-_MAIN.train = _collect
+_MAIN.train = _collector(train_script.train)
+_MAIN.evaluate = _collector(eval_script.evaluate)
+_MAIN.infer = _collector(infer_script.infer)
+
+
+def _entry_point(gin_file: str) -> tuple[Callable, tuple[str, ...]]:
+    """What a gin file binds the arguments of, and the paths that it requires."""
+    if gin_file.endswith("_eval.gin"):
+        return _MAIN.evaluate, ("CHECKPOINT_PATH", "EVAL_OUTPUT_DIR")
+    if gin_file.endswith("_infer.gin"):
+        return _MAIN.infer, ("CHECKPOINT_PATH", "INFER_OUTPUT_DIR")
+    return _MAIN.train, ("MODEL_DIR",)
 
 
 @contextlib.contextmanager
 def arguments(gin_file: str, *bindings: str) -> Iterator[dict[str, Any]]:
-    """What a gin file of the repository passes to t5x.train.train, instantiated."""
+    """What a gin file of the repository passes to t5x, instantiated."""
+    collect, paths = _entry_point(gin_file)
+    required = [f"{path} = '/unused'" for path in paths]
+    if "translation" in gin_file or "wmt19" in gin_file:
+        required.append("DIRECTION = 'de_en'")
     main = sys.modules["__main__"]
     sys.modules["__main__"] = _MAIN
     try:
         gin.clear_config()
         for path in (ROOT, pathlib.Path(t5x.__file__).parent.parent):
             gin.add_config_file_search_path(os.fspath(path))
-        bindings = ("MODEL_DIR = '/unused'", *bindings)
-        gin.parse_config_files_and_bindings([gin_file], bindings)
-        yield gin.get_configurable(_collect)()
+        gin.parse_config_files_and_bindings([gin_file], [*required, *bindings])
+        yield gin.get_configurable(collect)()
     finally:
         gin.clear_config()
         sys.modules["__main__"] = main
@@ -70,3 +87,15 @@ def bindings_of(gin_file: str, *bindings: str) -> dict[str, str]:
         text = gin.config_str(max_line_length=10_000)
     lines = [line for line in text.splitlines() if " = " in line and line[0] != "#"]
     return dict(line.split(" = ", 1) for line in lines)
+
+
+def evaluate(gin_file: str, *bindings: str) -> Any:
+    """Evaluates as `python -m t5x.eval` does."""
+    with arguments(gin_file, *bindings) as kwargs:
+        return eval_script.evaluate(**kwargs)
+
+
+def infer(gin_file: str, *bindings: str) -> Any:
+    """Infers as `python -m t5x.infer` does."""
+    with arguments(gin_file, *bindings) as kwargs:
+        return infer_script.infer(**kwargs)

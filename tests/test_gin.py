@@ -2,6 +2,7 @@
 
 import re
 
+import gin
 import jax
 import numpy as np
 import pytest
@@ -16,12 +17,20 @@ ENTRY_FILES = sorted(
 PAIRS = [
     ("gin/quickstart_baseline.gin", "gin/quickstart_guided.gin"),
     ("gin/t5_small_baseline.gin", "gin/t5_small_guided.gin"),
+    ("gin/offline_translation_baseline.gin", "gin/offline_translation_guided.gin"),
+    ("gin/wmt19_baseline.gin", "gin/wmt19_guided.gin"),
+]
+TRAIN_FILES = sorted(sum(PAIRS, ()))
+INFERENCE_FILES = [
+    f"gin/{corpus}_{what}.gin"
+    for corpus in ("offline_translation", "wmt19")
+    for what in ("eval", "infer")
 ]
 INPUT_SHAPES = {"encoder_input_tokens": (1, 8), "decoder_input_tokens": (1, 8)}
 
 
 def test_entry_files_are_known():
-    assert sorted(sum(PAIRS, ())) == ENTRY_FILES
+    assert sorted([*TRAIN_FILES, *INFERENCE_FILES]) == ENTRY_FILES
 
 
 @pytest.mark.parametrize("gin_file", ENTRY_FILES)
@@ -39,35 +48,68 @@ def test_an_unused_macro_is_found():
     assert "%MISSPELT_MACRO" not in " ".join(bindings.values())
 
 
-@pytest.mark.parametrize("gin_file", ENTRY_FILES)
-def test_instantiates(gin_file):
+def count_parameters(gin_file):
     with gin_runs.arguments(gin_file) as kwargs:
         model = kwargs["model"]
     variables = jax.eval_shape(
         lambda rng: model.get_initial_variables(rng, INPUT_SHAPES), jax.random.PRNGKey(0)
     )
-    assert jax.tree.leaves(variables["params"])
+    return sum(np.prod(x.shape) for x in jax.tree.leaves(variables["params"]))
+
+
+@pytest.mark.parametrize("gin_file", TRAIN_FILES)
+def test_training_file_instantiates(gin_file):
+    assert count_parameters(gin_file) > 0
+    with gin_runs.arguments(gin_file) as kwargs:
+        pass
     assert kwargs["train_dataset_cfg"].split == "train"
     assert kwargs["train_eval_dataset_cfg"].split == "validation"
     assert kwargs["checkpoint_cfg"].save.save_dataset
 
 
-def test_t5_small_has_the_size_of_the_paper():
-    with gin_runs.arguments("gin/t5_small_guided.gin") as kwargs:
-        model = kwargs["model"]
-    variables = jax.eval_shape(
-        lambda rng: model.get_initial_variables(rng, INPUT_SHAPES), jax.random.PRNGKey(0)
+@pytest.mark.parametrize("gin_file", INFERENCE_FILES)
+def test_inference_file_instantiates(gin_file):
+    training = gin_file.replace("_eval.", "_guided.").replace("_infer.", "_guided.")
+    assert count_parameters(gin_file) == count_parameters(training)
+    with gin_runs.arguments(gin_file) as kwargs:
+        assert kwargs["dataset_cfg"].split == "test"
+        assert kwargs["model"]._default_decoder_params.num_decodes == 4
+        task = kwargs["dataset_cfg"].mixture_or_task_name
+    with gin_runs.arguments(training) as kwargs:
+        assert kwargs["train_dataset_cfg"].mixture_or_task_name == task
+        assert kwargs["infer_eval_dataset_cfg"].mixture_or_task_name == task
+
+
+@pytest.mark.parametrize(
+    ("gin_file", "parameters"),
+    [("gin/t5_small_guided.gin", 60_511_616), ("gin/wmt19_guided.gin", 121_668_096)],
+)
+def test_models_have_the_size_of_the_paper(gin_file, parameters):
+    assert count_parameters(gin_file) == parameters
+
+
+def test_wmt19_learns_as_in_the_paper():
+    """Appendix C.2, and Table 1's η̂."""
+    with gin_runs.arguments("gin/wmt19_guided.gin") as kwargs:
+        optimizer_def = kwargs["model"].optimizer_def
+        trainer_kwargs = gin.get_bindings("guided_trainer.GuidedTrainer")
+        schedule = trainer_kwargs["learning_rate_fn"]
+    lamb = optimizer_def.hyper_params
+    assert (lamb.b1, lamb.b2, lamb.eps, lamb.weight_decay) == (0.9, 0.999, 1e-6, 0.0)
+    assert optimizer_def._meta_learning_rate == 3e-5
+    rates = [float(schedule(step)) for step in (1, 4000, 16000)]
+    assert rates == pytest.approx(
+        [0.4 / 4000 / 4000**0.5, 0.4 / 4000**0.5, 0.4 / 16000**0.5]
     )
-    sizes = [np.prod(x.shape) for x in jax.tree.leaves(variables["params"])]
-    assert sum(sizes) == 60_511_616
 
 
 @pytest.mark.parametrize(("baseline", "guided"), PAIRS)
 def test_baseline_and_guided_differ_by_the_method_alone(baseline, guided):
     baseline, guided = gin_runs.bindings_of(baseline), gin_runs.bindings_of(guided)
     changed = {name for name in baseline if baseline[name] != guided.get(name)}
-    assert changed == {
-        "BETA1",
+    # T5's Adafactor keeps no momentum unless it is learned.
+    momentum = {"BETA1"} if baseline["BETA1"] == "None" else set()
+    assert changed == momentum | {
         "models.EncoderDecoderModel.optimizer_def",
         "train_script.train.trainer_cls",
     }

@@ -4,19 +4,25 @@ model_dir/checkpoint_STEP/state holds the train state, and /dataset the position
 training data. T5X writes and reads the same layout.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import os
+import re
 from typing import Any
 
 from clu.data import dataset_iterator
 from etils import epath
+from flax import traverse_util
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from t5x import partitioning, train_state as train_state_lib
 
 _PREFIX = "checkpoint"
+_INITIALIZE = (
+    "RestoreCheckpointConfig.fallback_to_scratch = True and .assignment_map = "
+    "(('REGULAR EXPRESSION OF NAMES', None),)"
+)
 
 
 class _DatasetHandler(ocp.CheckpointHandler):
@@ -56,7 +62,7 @@ class OrbaxCheckpointManagerInterface:
     def __init__(
         self,
         directory: str,
-        train_state: train_state_lib.FlaxOptimTrainState,
+        train_state: train_state_lib.FlaxOptimTrainState | train_state_lib.InferenceState,
         partitioner: partitioning.PjitPartitioner,
         dataset_iterator: dataset_iterator.DatasetIterator | None = None,
         save_dtype: Any = None,
@@ -125,41 +131,127 @@ class OrbaxCheckpointManagerInterface:
             int(train_state.step), args=ocp.args.Composite(**items), force=True
         )
 
-    def restore(self, path: str) -> train_state_lib.FlaxOptimTrainState:
+    def restore(
+        self,
+        path: str,
+        fallback_state: Any = None,
+        from_fallback: Sequence[str] = (),
+        strict: bool = True,
+    ) -> train_state_lib.FlaxOptimTrainState | train_state_lib.InferenceState:
         """The train state of a checkpoint_STEP folder; also moves the dataset iterator.
 
+        Args:
+            path: the folder.
+            fallback_state: a state_dict of initial arrays, or None.
+            from_fallback: regular expressions of names, such as 'state/hyperparams/.*',
+                of arrays to take from it.
+            strict: refuse a checkpoint that holds more than the train state.
+
         Raises:
-            FileNotFoundError: the folder holds no finished checkpoint.
-            ValueError: the checkpoint's parameters or optimizer state are others, or
-                have other shapes.
+            ValueError: there is no finished checkpoint, or its arrays are not those of
+                the train state.
         """
-        directory, name = os.path.split(os.path.abspath(path))
+        path = os.path.abspath(path)
         if not os.path.isdir(os.path.join(path, "state")):
-            raise FileNotFoundError(f"no checkpoint at {path}")
-        shapes = self._shapes.state_dict()
-        shardings = self._partitioner.shardings(
-            self._partitioner.get_mesh_axes(self._shapes).state_dict()
-        )
-
-        def restore_args(part):
-            dtype = self._restore_dtype if part == "target" else None
-            return jax.tree.map(
-                lambda s, sharding: ocp.ArrayRestoreArgs(
-                    sharding=sharding, global_shape=s.shape, dtype=dtype or s.dtype
-                ),
-                shapes[part],
-                shardings[part],
+            steps = all_steps(os.path.dirname(path))
+            raise ValueError(
+                f"no checkpoint at {path}: set RestoreCheckpointConfig.path; checkpoints "
+                f"beside it are of steps {steps}"
             )
-
+        shapes = _flatten(self._shapes.state_dict())
+        fallback = _matching(_flatten(fallback_state or {}), from_fallback)
+        wanted = {k: s for k, s in shapes.items() if k not in fallback}
+        saved = _saved_shapes(os.path.join(path, "state"))
+        _check_shapes(path, wanted, saved, strict)
+        axes = self._partitioner.get_mesh_axes(self._shapes).state_dict()
+        shardings = _flatten(self._partitioner.shardings(axes))
+        read = {k: s for k, s in wanted.items() if k in saved}
+        restore_args = {
+            k: ocp.ArrayRestoreArgs(
+                sharding=shardings[k],
+                global_shape=s.shape,
+                dtype=(self._restore_dtype if k[0] == "target" else None) or s.dtype,
+            )
+            for k, s in read.items()
+        }
         items: dict[str, Any] = {
             "state": ocp.args.PyTreeRestore(
-                shapes, restore_args={part: restore_args(part) for part in shapes}
+                traverse_util.unflatten_dict(read),
+                restore_args=traverse_util.unflatten_dict(restore_args),
+                partial_restore=True,
             )
         }
         if self._dataset_iterator is not None:
             items["dataset"] = _DatasetArgs(self._dataset_iterator)
-        step = int(name.removeprefix(_PREFIX + "_"))
+        directory, name = os.path.split(path)
         restored = self._manager.restore(
-            step, args=ocp.args.Composite(**items), directory=directory
+            int(name.removeprefix(_PREFIX + "_")),
+            args=ocp.args.Composite(**items),
+            directory=directory,
         )
-        return self._shapes.restore_state(restored["state"])
+        state = shapes | fallback | _flatten(restored["state"])
+        return self._shapes.restore_state(traverse_util.unflatten_dict(state))
+
+
+def _flatten(tree: Any) -> dict[tuple[str, ...], Any]:
+    return traverse_util.flatten_dict(tree, keep_empty_nodes=True)
+
+
+def _matching(arrays: Mapping[tuple[str, ...], Any], patterns: Sequence[str]) -> dict:
+    """The arrays whose names match one of the patterns.
+
+    Raises:
+        ValueError: a pattern matches no name.
+    """
+    found: dict[tuple[str, ...], Any] = {}
+    for pattern in patterns:
+        matches = {k: x for k, x in arrays.items() if re.fullmatch(pattern, "/".join(k))}
+        if not matches:
+            raise ValueError(
+                f"RestoreCheckpointConfig.assignment_map: {pattern!r} matches no array "
+                "of this run"
+            )
+        found |= matches
+    return found
+
+
+def _saved_shapes(directory: str) -> dict[tuple[str, ...], tuple[int, ...]]:
+    """Path -> shape of the arrays in a checkpoint."""
+    metadata = ocp.PyTreeCheckpointHandler(use_ocdbt=True).metadata(epath.Path(directory))
+    arrays = traverse_util.flatten_dict(metadata.tree)
+    return {path: tuple(array.shape) for path, array in arrays.items()}
+
+
+def _check_shapes(
+    path: str,
+    shapes: Mapping[tuple[str, ...], Any],
+    saved: Mapping[tuple[str, ...], tuple[int, ...]],
+    strict: bool,
+) -> None:
+    """Raises ValueError unless a checkpoint has the arrays that are wanted."""
+    name = "/".join
+    wanted = {k for k, s in shapes.items() if s is not traverse_util.empty_node}
+    for key in sorted(wanted & saved.keys()):
+        if saved[key] != shapes[key].shape:
+            raise ValueError(
+                f"{name(key)} has shape {saved[key]} in the checkpoint {path}, and "
+                f"{shapes[key].shape} in this run: bind network.T5Config and the "
+                "optimizer as the run that saved it did, set "
+                "RestoreCheckpointConfig.path to another checkpoint, or initialize it: "
+                f"{_INITIALIZE}"
+            )
+    missing = sorted(wanted - saved.keys())
+    if missing:
+        raise ValueError(
+            f"the checkpoint {path} lacks {len(missing)} arrays of this run, such as "
+            f"{name(missing[0])}: bind network.T5Config and the optimizer as the run "
+            f"that saved it did, or initialize them: {_INITIALIZE}"
+        )
+    more = sorted(saved.keys() - wanted)
+    if more and strict:
+        raise ValueError(
+            f"the checkpoint {path} holds {len(more)} arrays that this run lacks, such "
+            f"as {name(more[0])}: bind network.T5Config and the optimizer as the run "
+            "that saved it did, or RestoreCheckpointConfig.strict = False to leave them "
+            "out"
+        )

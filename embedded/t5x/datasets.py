@@ -36,7 +36,8 @@ class DatasetConfig:
     trim_output_features: bool = True
 
 
-def _task_or_mixture(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
+def get_task_or_mixture(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
+    """The task or mixture that a configuration names."""
     if cfg.module:
         importlib.import_module(cfg.module)
     if isinstance(cfg.mixture_or_task_name, str):
@@ -48,7 +49,7 @@ def verify_matching_vocabs(
     cfg: DatasetConfig, model: models.BaseTransformerModel
 ) -> None:
     """Raises ValueError unless the task and the model use the same vocabularies."""
-    features = _task_or_mixture(cfg).output_features
+    features = get_task_or_mixture(cfg).output_features
     task = features["inputs"].vocabulary, features["targets"].vocabulary
     of_model = model.input_vocabulary, model.output_vocabulary
     if task != of_model:
@@ -56,6 +57,29 @@ def verify_matching_vocabs(
             f"task {cfg.mixture_or_task_name} has vocabularies {task}, the model "
             f"{of_model}: set VOCABULARY to the task's"
         )
+
+
+def get_tasks_with_split(cfg: DatasetConfig) -> list[seqio.Task]:
+    """The tasks that have the split: one, or those of a mixture.
+
+    Raises:
+        ValueError: no task has the split.
+    """
+    tasks = seqio.get_subtasks(get_task_or_mixture(cfg))
+    found = [task for task in tasks if _has_split(task, cfg.split)]
+    if not found:
+        known = sorted({split for task in tasks for split in task.splits})
+        raise ValueError(
+            f"{cfg.mixture_or_task_name} has the splits {known}, not {cfg.split!r}: set "
+            "DatasetConfig.split to one of them"
+        )
+    return found
+
+
+def _has_split(task: seqio.Task, split: str) -> bool:
+    """Whether a task has a split, or the splits of 'a[:10]+b[5%:]' of TFDS."""
+    names = {part.partition("[")[0].strip() for part in split.split("+")}
+    return split in task.splits or names <= set(task.splits)
 
 
 def get_dataset(
@@ -68,14 +92,15 @@ def get_dataset(
     """Batches of this process's shard, repeated `num_epochs` times (None: forever).
 
     Raises:
-        ValueError: the batch does not divide over the shards.
+        ValueError: the batch does not divide over the shards, or no task has the split.
     """
+    get_tasks_with_split(cfg)
     if cfg.batch_size % num_shards:
         raise ValueError(
             f"batch size {cfg.batch_size} does not divide over {num_shards} shards"
         )
     return seqio.get_dataset(
-        _task_or_mixture(cfg),
+        get_task_or_mixture(cfg),
         task_feature_lengths=cfg.task_feature_lengths,
         dataset_split=cfg.split,
         shuffle=cfg.shuffle,
@@ -101,9 +126,11 @@ def get_training_eval_datasets(
     """`eval_steps` batches of every task that has the split, and of the mixture.
 
     A split smaller than that is repeated.
+
+    Raises:
+        ValueError: no task has the split.
     """
-    provider = _task_or_mixture(cfg)
-    tasks = [t for t in seqio.get_subtasks(provider) if cfg.split in t.splits]
+    provider, tasks = get_task_or_mixture(cfg), get_tasks_with_split(cfg)
     providers = [*tasks, provider] if isinstance(provider, seqio.Mixture) else tasks
     rows = eval_steps * cfg.batch_size
 

@@ -1,11 +1,14 @@
-"""Gin files and bindings from the command line."""
+"""Gin files and bindings, and the command line that names them."""
 
 from collections.abc import Callable, Sequence
 import os
 from typing import Any
 
-from absl import app
+from absl import app, flags, logging
 import gin
+import seqio
+import t5x
+import tensorflow as tf
 
 
 @gin.configurable
@@ -67,3 +70,64 @@ def run(main: Callable) -> None:
     app.run(
         main, flags_parser=lambda argv: app.parse_flags_with_usage(rewrite_gin_args(argv))
     )
+
+
+def run_configurable(fn: Callable, **argument_flags: Any) -> None:
+    """Calls `fn` with the gin files and bindings of the command line.
+
+    Args:
+        fn: what gin files bind, such as `train`.
+        **argument_flags: argument of `fn` -> help of a whole-number flag of its name,
+            which overrides gin.
+    """
+    flags.DEFINE_multi_string("gin_file", None, "Gin file; later ones override.")
+    flags.DEFINE_multi_string("gin_bindings", [], "Gin binding; also --gin.NAME=VALUE.")
+    flags.DEFINE_list("gin_search_paths", ["."], "Folders to look for gin files in.")
+    flags.DEFINE_string("tfds_data_dir", None, "Folder of TensorFlow Datasets.")
+    flags.DEFINE_list("seqio_additional_cache_dirs", [], "Folders of cached tasks.")
+    for name, explanation in argument_flags.items():
+        flags.DEFINE_integer(name, None, explanation)
+
+    def main(argv: Sequence[str]) -> None:
+        if len(argv) > 1:
+            raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+        tf.config.set_visible_devices([], "GPU")  # the accelerator is JAX's
+        args = flags.FLAGS
+        if not args["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # the progress lines tell the rest
+        if args.tfds_data_dir:
+            seqio.set_tfds_data_dir_override(args.tfds_data_dir)
+        seqio.add_global_cache_dirs(args.seqio_additional_cache_dirs)
+        fn_with_gin = gin.configurable(fn)
+        t5x_root = os.path.dirname(os.path.dirname(t5x.__file__))
+        parse_gin_flags(
+            [*args.gin_search_paths, t5x_root], args.gin_file, args.gin_bindings
+        )
+        given = {name: args[name].value for name in argument_flags if args[name].present}
+        fn_with_gin(**given)
+
+    run(main)
+
+
+@gin.configurable
+def sum_fn(var1: Any = gin.REQUIRED, var2: Any = gin.REQUIRED) -> Any:
+    """var1 + var2: in gin files, joins strings and adds numbers."""
+    return var1 + var2
+
+
+@gin.configurable
+def bool_fn(var1: Any = gin.REQUIRED) -> bool:
+    """Whether var1 is true, as Python sees it."""
+    return bool(var1)
+
+
+@gin.configurable
+def string_split_fn(
+    text: str = gin.REQUIRED,
+    separator: str = gin.REQUIRED,
+    maxsplit: int = -1,
+    index: int | None = None,
+) -> list[str] | str:
+    """The parts of a text, or the one at `index`."""
+    parts = text.split(separator, maxsplit)
+    return parts if index is None else parts[index]

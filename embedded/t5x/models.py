@@ -2,21 +2,23 @@
 
 import abc
 from collections.abc import Callable, Mapping
+import dataclasses
 from typing import Any
 
 from clu import metrics as clu_metrics
 from flax import core, linen as nn
+from flax.training import common_utils
 import jax
 import jax.numpy as jnp
 import seqio
-from t5x import losses, metrics as metrics_lib, optimizers
+from t5x import decoding, losses, metrics as metrics_lib, optimizers
 
 Batch = Mapping[str, jax.Array]
 MetricsMap = dict[str, clu_metrics.Metric]
 
 
 class BaseModel(abc.ABC):
-    """What the trainer needs of a model."""
+    """What training, evaluation and inference need of a model."""
 
     FEATURE_CONVERTER_CLS: Callable[..., seqio.FeatureConverter]
 
@@ -32,6 +34,22 @@ class BaseModel(abc.ABC):
     def eval_fn(self, params: Any, batch: Batch) -> tuple[jax.Array, MetricsMap]:
         """The loss without dropout."""
         return self.loss_fn(params, batch, None)
+
+    def predict_batch(
+        self, params: Any, batch: Batch, rng: jax.Array | None = None
+    ) -> jax.Array:
+        """The predicted tokens of every example: (batch, targets length)."""
+        return self.predict_batch_with_aux(params, batch, rng)[0]
+
+    @abc.abstractmethod
+    def predict_batch_with_aux(
+        self, params: Any, batch: Batch, rng: jax.Array | None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The predicted tokens, and what else is known of every example."""
+
+    @abc.abstractmethod
+    def score_batch(self, params: Any, batch: Batch) -> jax.Array:
+        """The log probability of every example's targets: (batch,)."""
 
     @abc.abstractmethod
     def get_initial_variables(
@@ -52,6 +70,8 @@ class BaseTransformerModel(BaseModel):
         input_vocabulary: seqio.Vocabulary,
         output_vocabulary: seqio.Vocabulary,
         optimizer_def: optimizers.OptimizerDef,
+        decode_fn: Callable = decoding.beam_search,
+        *,
         label_smoothing: float = 0.0,
         z_loss: float = 0.0,
         loss_normalizing_factor: float
@@ -63,6 +83,7 @@ class BaseTransformerModel(BaseModel):
         self.module = module
         self.input_vocabulary = input_vocabulary
         self.output_vocabulary = output_vocabulary
+        self.decode_fn = decode_fn
         self._label_smoothing = label_smoothing
         self._z_loss = z_loss
         self._loss_normalizing_factor = loss_normalizing_factor
@@ -96,10 +117,46 @@ class BaseTransformerModel(BaseModel):
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class DecoderParams:
+    """What `predict_batch_with_aux` does unless it is told otherwise."""
+
+    return_all_decodes: bool = False
+    num_decodes: int = 1
+
+
 class EncoderDecoderModel(BaseTransformerModel):
-    """Targets given inputs, with teacher forcing."""
+    """Targets given inputs: with teacher forcing, or decoded one after another."""
 
     FEATURE_CONVERTER_CLS = seqio.EncDecFeatureConverter
+
+    def __init__(
+        self,
+        module: nn.Module,
+        input_vocabulary: seqio.Vocabulary,
+        output_vocabulary: seqio.Vocabulary,
+        optimizer_def: optimizers.OptimizerDef,
+        decode_fn: Callable = decoding.beam_search,
+        *,
+        label_smoothing: float = 0.0,
+        z_loss: float = 0.0,
+        loss_normalizing_factor: float
+        | str
+        | losses.SpecialLossNormalizingFactor
+        | None = None,
+        default_decoder_params: DecoderParams | None = None,
+    ):
+        super().__init__(
+            module,
+            input_vocabulary,
+            output_vocabulary,
+            optimizer_def,
+            decode_fn,
+            label_smoothing=label_smoothing,
+            z_loss=z_loss,
+            loss_normalizing_factor=loss_normalizing_factor,
+        )
+        self._default_decoder_params = default_decoder_params or DecoderParams()
 
     def get_initial_variables(self, rng, input_shapes, input_types=None):
         types = input_types or {}
@@ -137,6 +194,107 @@ class EncoderDecoderModel(BaseTransformerModel):
             enable_dropout=dropout_rng is not None,
             rngs=None if dropout_rng is None else {"dropout": dropout_rng},
         )
+
+    def _start_decoding(self, params, inputs, prompts, num_decodes):
+        """Encodes. Returns an empty cache, and `tokens_to_logits` of every decode."""
+        encoded: Any = self.module.apply(
+            {"params": params}, inputs, enable_dropout=False, method="encode"
+        )
+
+        def decode(variables: Any, encoded: Any, inputs: Any, tokens: Any) -> Any:
+            return self.module.apply(
+                variables,
+                encoded,
+                inputs,
+                tokens,
+                tokens,
+                enable_dropout=False,
+                decode=True,
+                max_decode_length=prompts.shape[1],
+                mutable=["cache"],
+                method="decode",
+            )
+
+        _, shapes = jax.eval_shape(decode, {"params": params}, encoded, inputs, prompts)
+        cache = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes["cache"])
+        all_encoded = jnp.repeat(encoded, num_decodes, axis=0)
+        all_inputs = jnp.repeat(inputs, num_decodes, axis=0)
+
+        def tokens_to_logits(state: decoding.DecodingState) -> tuple[jax.Array, Any]:
+            variables = {"params": params, "cache": state.cache}
+            logits, new = decode(variables, all_encoded, all_inputs, state.cur_token)
+            return logits[:, 0], new["cache"]
+
+        return cache, tokens_to_logits
+
+    def predict_batch_with_aux(
+        self,
+        params: Any,
+        batch: Batch,
+        rng: jax.Array | None = None,
+        decoder_params: Mapping[str, Any] | None = None,
+        return_all_decodes: bool | None = None,
+        num_decodes: int | None = None,
+        prompt_with_targets: bool = False,
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Decodes the targets with `decode_fn`, for as long as the batch's targets are.
+
+        Args:
+            params: of the network.
+            batch: one example a row: `encoder_input_tokens`, and `decoder_input_tokens`,
+                of which only the shape counts unless `prompt_with_targets`.
+            rng: the `decode_rng` of `decode_fn`.
+            decoder_params: further arguments of `decode_fn`.
+            return_all_decodes: all `num_decodes`, the best last; else the best alone.
+            num_decodes: beams, or samples, of every example.
+            prompt_with_targets: the decoder's inputs, less `eos_id`, begin the targets.
+
+        Returns:
+            Tokens (batch, targets length) and {"scores": (batch,)}; with
+            `return_all_decodes` (batch, num_decodes, targets length) and
+            (batch, num_decodes).
+
+        Raises:
+            ValueError: a key both in `rng` and in decoder_params["decode_rng"].
+        """
+        defaults, settings = self._default_decoder_params, dict(decoder_params or {})
+        if return_all_decodes is None:
+            return_all_decodes = defaults.return_all_decodes
+        if num_decodes is None:
+            num_decodes = defaults.num_decodes
+        if rng is not None:
+            if settings.get("decode_rng") is not None:
+                raise ValueError(
+                    'got keys both in rng and in decoder_params["decode_rng"]: give one'
+                )
+            settings["decode_rng"] = rng
+        eos_id = settings.setdefault("eos_id", self.output_vocabulary.eos_id or 1)
+        inputs, prompts = batch["encoder_input_tokens"], batch["decoder_input_tokens"]
+        if prompt_with_targets:
+            prompts = jnp.where(prompts == eos_id, 0, prompts)
+        else:
+            prompts = jnp.zeros_like(prompts)
+
+        cache, tokens_to_logits = self._start_decoding(
+            params, inputs, prompts, num_decodes
+        )
+        decodes, scores = self.decode_fn(
+            inputs=prompts,
+            cache=cache,
+            tokens_to_logits=tokens_to_logits,
+            num_decodes=num_decodes,
+            **settings,
+        )
+        if return_all_decodes:
+            return decodes, {"scores": scores}
+        return decodes[:, -1], {"scores": scores[:, -1]}
+
+    def score_batch(self, params: Any, batch: Batch) -> jax.Array:
+        """Σ decoder_loss_weights·log probability, without z-loss: (batch,)."""
+        logits = self._compute_logits(params, batch)
+        targets = common_utils.onehot(batch["decoder_target_tokens"], logits.shape[-1])
+        nll, _ = losses.cross_entropy_with_logits(logits, targets, 0.0)
+        return -jnp.sum(nll * batch["decoder_loss_weights"], axis=-1)
 
 
 def _count_packed_examples(segment_ids: jax.Array) -> jax.Array:

@@ -1,13 +1,16 @@
-"""One line that says how training goes."""
+"""Lines that say how training and decoding go."""
 
 from collections.abc import Mapping
 import sys
+import time
 from typing import Any
 
+import numpy as np
 import tqdm
 
 _LOSS = "loss_per_nonpadding_target_token"
 _HYPERPARAMS = "hyperparams/"
+_SECONDS_BETWEEN_LINES = 10.0
 
 
 def _describe(summary: Mapping[str, Any]) -> str:
@@ -19,6 +22,23 @@ def _describe(summary: Mapping[str, Any]) -> str:
         if name.startswith(_HYPERPARAMS)
     ]
     return "  ".join(parts)
+
+
+def say(line: str) -> None:
+    """Writes a line to standard error, above a bar if there is one."""
+    tqdm.tqdm.write(line, file=sys.stderr)
+
+
+def say_metrics(step: int, metrics_of_tasks: Mapping[str, Mapping[str, Any]]) -> None:
+    """Shows what a seqio.Evaluator computed: task -> metric -> number or clu value."""
+    for task, metrics in metrics_of_tasks.items():
+        values = {name: getattr(value, "value", value) for name, value in metrics.items()}
+        numbers = "  ".join(
+            f"{name} {float(value):.4g}"
+            for name, value in values.items()
+            if np.ndim(value) == 0 and np.issubdtype(np.asarray(value).dtype, np.number)
+        )
+        say(f"step {step}  inference evaluation of {task}: {numbers}")
 
 
 class Progress:
@@ -47,16 +67,52 @@ class Progress:
         rate = float(summary["timing/steps_per_second"].value)
         left = tqdm.tqdm.format_interval((self._total - step) / rate)
         speed = f"{rate:.2f} steps/s  {left} left"
-        self._say(f"step {step}/{self._total}  {_describe(summary)}  {speed}")
+        say(f"step {step}/{self._total}  {_describe(summary)}  {speed}")
 
     def eval(self, step: int, name: str, summary: Mapping[str, Any]) -> None:
         """Shows the metrics of an evaluation."""
-        self._say(
-            f"step {step}/{self._total}  evaluation of {name}: {_describe(summary)}"
-        )
+        say(f"step {step}/{self._total}  evaluation of {name}: {_describe(summary)}")
 
-    def _say(self, line: str) -> None:
-        tqdm.tqdm.write(line, file=sys.stderr)
+    def close(self) -> None:
+        self._bar.close()
+
+
+class Decoding:
+    """Examples done, examples per second and time left: a bar at a terminal, else lines.
+
+    The first line appears with the first batch, whose time is mostly compilation; the
+    others at least ten seconds apart, and the last one at the end.
+    """
+
+    def __init__(self, total: int, done: int = 0):
+        """Of `total` examples, `done` were done before."""
+        self._at_terminal = sys.stderr.isatty()
+        self._bar = tqdm.tqdm(
+            initial=done,
+            total=total,
+            unit="example",
+            dynamic_ncols=True,
+            leave=False,
+            disable=not self._at_terminal,
+        )
+        self._total, self._first, self._done = total, done, done
+        self._started, self._last_line = time.monotonic(), -_SECONDS_BETWEEN_LINES
+
+    def update(self, examples: int) -> None:
+        """Counts more examples as done."""
+        self._done += examples
+        if self._at_terminal:
+            self._bar.update(examples)
+            return
+        now = time.monotonic()
+        waited = now - self._last_line >= _SECONDS_BETWEEN_LINES
+        if not waited and self._done < self._total:
+            return
+        self._last_line = now
+        rate = (self._done - self._first) / max(now - self._started, 1e-9)
+        left = tqdm.tqdm.format_interval((self._total - self._done) / rate)
+        done = f"decoded {self._done}/{self._total} examples"
+        say(f"{done}  {rate:.2f} examples/s  {left} left")
 
     def close(self) -> None:
         self._bar.close()

@@ -3,24 +3,20 @@ r"""Trains a model that gin files describe.
 python -m t5x.train --gin_file=FILE --gin.MODEL_DIR=\"/tmp/run\" --gin.NAME=VALUE
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+import concurrent.futures
 import functools
 import os
 import time
 from typing import Any
 
-# TensorFlow only reads data here: no log lines about its kernels.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-
-from absl import app, flags, logging
-import gin
+from clu.data import dataset_iterator
 import jax
 import seqio
-import t5x
 from t5x import (
     checkpoints,
     datasets,
+    eval as eval_lib,
     gin_utils,
     models,
     partitioning,
@@ -37,7 +33,7 @@ def train(
     model: models.BaseTransformerModel,
     train_dataset_cfg: utils.DatasetConfig,
     train_eval_dataset_cfg: utils.DatasetConfig | None,
-    infer_eval_dataset_cfg: None,
+    infer_eval_dataset_cfg: utils.DatasetConfig | None,
     checkpoint_cfg: utils.CheckpointConfig,
     partitioner: partitioning.PjitPartitioner,
     trainer_cls: Callable[..., trainer_lib.Trainer],
@@ -50,6 +46,7 @@ def train(
     random_seed: int | None,
     use_hardware_rng: bool = False,
     summarize_config_fn: Callable[[str, Any, int], None],
+    inference_evaluator_cls: Callable[..., seqio.Evaluator] = seqio.Evaluator,
     run_eval_before_training: bool = False,
 ) -> tuple[int, train_state_lib.FlaxOptimTrainState]:
     """Trains up to `total_steps`, from the newest checkpoint in `model_dir` if any.
@@ -58,7 +55,7 @@ def train(
         model: the model, which has the optimizer.
         train_dataset_cfg: training data.
         train_eval_dataset_cfg: data for teacher-forced evaluation, or None.
-        infer_eval_dataset_cfg: must be None: decoding needs T5X.
+        infer_eval_dataset_cfg: data for evaluation by decoding or scoring, or None.
         checkpoint_cfg: saving, and the checkpoint to start a new run from.
         partitioner: lays arrays out on the devices.
         trainer_cls: a `trainer.Trainer`.
@@ -72,6 +69,7 @@ def train(
         random_seed: of initial parameters and dropout; None takes the clock.
         use_hardware_rng: JAX's faster key type, reproducible on one platform only.
         summarize_config_fn: called with model_dir, a summary writer and the step.
+        inference_evaluator_cls: seqio.Evaluator, perhaps with bound arguments.
         run_eval_before_training: evaluate the starting point too.
 
     Returns:
@@ -79,53 +77,23 @@ def train(
 
     Raises:
         ValueError: periods of which one is not a multiple of the other; a checkpoint
-            past total_steps; inference evaluation.
+            past total_steps, or of other arrays; no task has the split; vocabularies
+            that are not the model's.
     """
-    if infer_eval_dataset_cfg is not None:
-        raise ValueError(
-            "the embedded t5x evaluates with teacher forcing only: set "
-            "train.infer_eval_dataset_cfg=None, or install T5X"
-        )
     os.makedirs(model_dir, exist_ok=True)
-    save_cfg, restore_cfg = checkpoint_cfg.save, checkpoint_cfg.restore
-    eval_period = eval_period if train_eval_dataset_cfg else 0
-    save_period = (save_cfg.period or 0) if save_cfg else 0
-    periods = [p for p in (eval_period, save_period) if p]
-    if periods and max(periods) % min(periods):
-        raise ValueError(
-            f"eval_period={eval_period} and SaveCheckpointConfig.period={save_period}: "
-            "one must be a multiple of the other"
-        )
+    evaluates = bool(train_eval_dataset_cfg or infer_eval_dataset_cfg)
+    eval_period = eval_period if evaluates else 0
+    save_period = (checkpoint_cfg.save.period or 0) if checkpoint_cfg.save else 0
+    _check_periods(eval_period, save_period)
 
     if use_hardware_rng or random_seed is None:
         jax.config.update("jax_default_prng_impl", "unsafe_rbg")
     seed = int(time.time()) if random_seed is None else random_seed
     init_rng, trainer_rng = jax.random.split(jax.random.PRNGKey(seed))
 
-    # Data.
-    utils.verify_matching_vocabs(train_dataset_cfg, model)
-    layout = partitioner.get_data_layout(train_dataset_cfg.batch_size)
-    converter = model.FEATURE_CONVERTER_CLS
-    train_iter = utils.prepare_train_iter(
-        utils.get_dataset(
-            train_dataset_cfg, layout.shard_id, layout.num_shards, converter
-        ),
-        partitioner=partitioner,
-        checkpoint_cfg=checkpoint_cfg,
-        data_layout=layout,
-    )
-    eval_datasets: dict[str, tf.data.Dataset] = {}
-    if train_eval_dataset_cfg:
-        utils.verify_matching_vocabs(train_eval_dataset_cfg, model)
-        eval_datasets = utils.get_training_eval_datasets(
-            train_eval_dataset_cfg,
-            layout.shard_id,
-            layout.num_shards,
-            eval_steps,
-            converter,
-        )
+    train_iter = _training_data(train_dataset_cfg, model, partitioner, checkpoint_cfg)
+    eval_datasets = _eval_data(train_eval_dataset_cfg, model, partitioner, eval_steps)
 
-    # The train state: from model_dir, else from a given checkpoint, else from scratch.
     spec = train_iter.element_spec
     initializer = utils.TrainStateInitializer(
         optimizer_def=model.optimizer_def,
@@ -136,34 +104,9 @@ def train(
     )
     shapes = initializer.global_train_state_shape
     utils.log_model_info(os.path.join(model_dir, "model-info.txt"), shapes, partitioner)
-
-    def checkpoint_manager(directory, with_dataset, **kwargs):
-        return checkpoints.OrbaxCheckpointManagerInterface(
-            directory, shapes, partitioner, train_iter if with_dataset else None, **kwargs
-        )
-
-    def restore(path, with_dataset, dtype=None):
-        reader = checkpoint_manager(
-            os.path.dirname(path), with_dataset, restore_dtype=dtype
-        )
-        state = reader.restore(path)
-        reader.close()
-        return state
-
-    saves_dataset = bool(save_cfg and save_cfg.save_dataset)
-    resume_path = utils.restore_path(utils.RestoreCheckpointConfig(model_dir))
-    given_path = utils.restore_path(restore_cfg) if restore_cfg else None
-    if resume_path:
-        train_state = restore(resume_path, saves_dataset)
-    elif given_path and restore_cfg:
-        train_state = restore(given_path, restore_cfg.restore_dataset, restore_cfg.dtype)
-    else:
-        train_state = initializer.from_scratch(init_rng)
-    saver = None
-    if save_cfg and save_period:
-        saver = checkpoint_manager(
-            model_dir, saves_dataset, save_dtype=save_cfg.dtype, keep=save_cfg.keep
-        )
+    train_state = _first_state(
+        initializer, checkpoint_cfg, model_dir, init_rng, train_iter
+    )
     first_step = int(train_state.step)
     if relative_steps:
         total_steps = first_step + relative_steps
@@ -172,6 +115,15 @@ def train(
             f"the checkpoint is at step {first_step}, past total_steps={total_steps}"
         )
 
+    evaluator = None
+    if infer_eval_dataset_cfg:
+        evaluator = eval_lib.InferenceEvaluator(
+            infer_eval_dataset_cfg,
+            inference_evaluator_cls,
+            model,
+            partitioner,
+            log_dir=model_dir,
+        )
     trainer = trainer_cls(
         model=model,
         train_state=train_state,
@@ -185,89 +137,202 @@ def train(
     manager = trainer.train_metrics_manager
     summarize_config_fn(model_dir, manager.summary_writer, first_step)
     progress = progress_lib.Progress(first_step, total_steps)
+    evaluations = _Evaluations(
+        trainer, eval_datasets, evaluator, initializer.train_state_axes, progress
+    )
+    saver = None
+    if checkpoint_cfg.save and save_period:
+        saver = checkpoints.OrbaxCheckpointManagerInterface(
+            model_dir,
+            shapes,
+            partitioner,
+            train_iter if checkpoint_cfg.save.save_dataset else None,
+            save_dtype=checkpoint_cfg.save.dtype,
+            keep=checkpoint_cfg.save.keep,
+        )
 
-    def evaluate(step: int) -> None:
-        batches = {name: ds.as_numpy_iterator() for name, ds in eval_datasets.items()}
-        for name, summary in trainer.eval(batches).items():
-            progress.eval(step, name, summary)
-
-    def report(step: int, future) -> None:
-        if not future.exception():
-            progress.train(step, future.result())
-
-    def save(step: int) -> None:
-        if saver and step not in saver.all_steps():
+    def save() -> None:
+        if saver and int(trainer.train_state.step) not in saver.all_steps():
             saver.save(trainer.train_state)
 
-    save(first_step)
+    save()
     if total_steps > first_step:
         train_iter.peek_async()  # fills the input pipeline while the step compiles
         trainer.compile_train(datasets.zeros_batch(spec, partitioner))
-    if eval_datasets and (total_steps > first_step or run_eval_before_training):
-        trainer.compile_eval(
-            {
-                name: datasets.zeros_batch(ds.element_spec, partitioner)
-                for name, ds in eval_datasets.items()
-            }
-        )
-    if run_eval_before_training and eval_datasets:
-        evaluate(first_step)
+    if total_steps > first_step or run_eval_before_training:
+        evaluations.compile(partitioner)
+    if run_eval_before_training:
+        evaluations.run(first_step)
 
-    chunk = min(periods, default=total_steps)
-    stats_period = stats_period or chunk
+    chunk = min((p for p in (eval_period, save_period) if p), default=total_steps)
     step = first_step
     while step < total_steps:
         # Periods count from the first step of this process, as in T5X.
         done = step - first_step
         stop = min(first_step + (done // chunk + 1) * chunk, total_steps)
-        num_steps = min(stop - step, stats_period)
-        summary = trainer.train(train_iter, num_steps, start_step=step)
-        step += num_steps
-        summary.add_done_callback(functools.partial(report, step))
-        if step < stop:
-            continue
+        step = _train_until(
+            stop, step, trainer, train_iter, stats_period or chunk, progress
+        )
         done = step - first_step
         last = step == total_steps
-        summary.result()  # raises what the steps raised
         if save_period and (last or done % save_period == 0):
-            save(step)
-        if eval_period and eval_datasets and (last or done % eval_period == 0):
-            evaluate(step)
+            save()
+        if eval_period and (last or done % eval_period == 0):
+            evaluations.run(step)
 
     if saver:
         saver.wait_until_finished()
         saver.close()
+    evaluations.close()
     trainer.close()
     progress.close()
     return step, trainer.train_state
 
 
-def _define_flags() -> None:
-    flags.DEFINE_multi_string("gin_file", None, "Gin file; later ones override.")
-    flags.DEFINE_multi_string("gin_bindings", [], "Gin binding; also --gin.NAME=VALUE.")
-    flags.DEFINE_list("gin_search_paths", ["."], "Folders to look for gin files in.")
-    flags.DEFINE_string("tfds_data_dir", None, "Folder of TensorFlow Datasets.")
-    flags.DEFINE_list("seqio_additional_cache_dirs", [], "Folders of cached tasks.")
+def _check_periods(eval_period: int, save_period: int) -> None:
+    periods = [p for p in (eval_period, save_period) if p]
+    if periods and max(periods) % min(periods):
+        raise ValueError(
+            f"eval_period={eval_period} and SaveCheckpointConfig.period={save_period}: "
+            "one must be a multiple of the other"
+        )
 
 
-def main(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    tf.config.set_visible_devices([], "GPU")  # the accelerator is JAX's
-    args = flags.FLAGS
-    if not args["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # the progress line tells the rest
-    if args.tfds_data_dir:
-        seqio.set_tfds_data_dir_override(args.tfds_data_dir)
-    seqio.add_global_cache_dirs(args.seqio_additional_cache_dirs)
-    train_with_gin = gin.configurable(train)
-    t5x_root = os.path.dirname(os.path.dirname(t5x.__file__))
-    gin_utils.parse_gin_flags(
-        [*args.gin_search_paths, t5x_root], args.gin_file, args.gin_bindings
+def _training_data(
+    cfg: utils.DatasetConfig,
+    model: models.BaseTransformerModel,
+    partitioner: partitioning.PjitPartitioner,
+    checkpoint_cfg: utils.CheckpointConfig,
+) -> dataset_iterator.PeekableDatasetIterator:
+    """Training batches on the mesh."""
+    utils.verify_matching_vocabs(cfg, model)
+    layout = partitioner.get_data_layout(cfg.batch_size)
+    batches = utils.get_dataset(
+        cfg, layout.shard_id, layout.num_shards, model.FEATURE_CONVERTER_CLS
     )
-    train_with_gin()
+    return utils.prepare_train_iter(
+        batches,
+        partitioner=partitioner,
+        checkpoint_cfg=checkpoint_cfg,
+        data_layout=layout,
+    )
+
+
+def _eval_data(
+    cfg: utils.DatasetConfig | None,
+    model: models.BaseTransformerModel,
+    partitioner: partitioning.PjitPartitioner,
+    eval_steps: int,
+) -> dict[str, tf.data.Dataset]:
+    """Task -> batches for teacher-forced evaluation."""
+    if not cfg:
+        return {}
+    utils.verify_matching_vocabs(cfg, model)
+    layout = partitioner.get_data_layout(cfg.batch_size)
+    return utils.get_training_eval_datasets(
+        cfg, layout.shard_id, layout.num_shards, eval_steps, model.FEATURE_CONVERTER_CLS
+    )
+
+
+def _first_state(
+    initializer: utils.TrainStateInitializer,
+    checkpoint_cfg: utils.CheckpointConfig,
+    model_dir: str,
+    init_rng: jax.Array,
+    train_iter: dataset_iterator.DatasetIterator,
+) -> Any:
+    """From the newest checkpoint in model_dir, else from a given one, else anew."""
+    save_cfg, restore_cfg = checkpoint_cfg.save, checkpoint_cfg.restore
+    if checkpoints.all_steps(model_dir):
+        with_dataset = bool(save_cfg and save_cfg.save_dataset)
+        resume = utils.RestoreCheckpointConfig(model_dir, restore_dataset=with_dataset)
+        return initializer.restore(
+            utils.restore_paths(resume)[0], resume, ds_iter=train_iter
+        )
+    path = utils.restore_path(restore_cfg) if restore_cfg else None
+    if restore_cfg and path:
+        return initializer.restore(path, restore_cfg, init_rng, train_iter)
+    return initializer.from_scratch(init_rng)
+
+
+def _train_until(
+    stop: int,
+    step: int,
+    trainer: trainer_lib.Trainer,
+    train_iter: dataset_iterator.DatasetIterator,
+    stats_period: int,
+    progress: progress_lib.Progress,
+) -> int:
+    """Trains from `step` to `stop`, with a summary every `stats_period`."""
+
+    def report(at: int, future: concurrent.futures.Future) -> None:
+        if not future.exception():
+            progress.train(at, future.result())
+
+    while step < stop:
+        num_steps = min(stop - step, stats_period)
+        summary = trainer.train(train_iter, num_steps, start_step=step)
+        step += num_steps
+        summary.add_done_callback(functools.partial(report, step))
+    summary.result()  # raises what the steps raised
+    return step
+
+
+class _Evaluations:
+    """Evaluation with teacher forcing, and by decoding or scoring."""
+
+    def __init__(
+        self,
+        trainer: trainer_lib.Trainer,
+        eval_datasets: dict[str, tf.data.Dataset],
+        evaluator: eval_lib.InferenceEvaluator | None,
+        train_state_axes: Any,
+        progress: progress_lib.Progress,
+    ):
+        self._trainer = trainer
+        self._datasets = eval_datasets
+        # seqio warns of tasks without metrics, and its evaluator then has none.
+        self._evaluator = evaluator if evaluator and evaluator.eval_tasks else None
+        self._axes = train_state_axes
+        self._progress = progress
+        self._metrics: concurrent.futures.Future | None = None
+
+    def compile(self, partitioner: partitioning.PjitPartitioner) -> None:
+        """Compiles the teacher-forced evaluations."""
+        self._trainer.compile_eval(
+            {
+                name: datasets.zeros_batch(ds.element_spec, partitioner)
+                for name, ds in self._datasets.items()
+            }
+        )
+
+    def run(self, step: int) -> None:
+        """Evaluates. Metrics of decoded text are computed while training goes on."""
+        batches = {name: ds.as_numpy_iterator() for name, ds in self._datasets.items()}
+        for name, summary in self._trainer.eval(batches).items():
+            self._progress.eval(step, name, summary)
+        if not self._evaluator:
+            return
+        started = time.time()
+        metrics = self._evaluator.evaluate(self._trainer.train_state, self._axes)
+        self._trainer.train_metrics_manager.write_scalar(
+            "timing/evaluate_seconds", time.time() - started, step
+        )
+
+        def report(future: concurrent.futures.Future) -> None:
+            if not future.exception():
+                progress_lib.say_metrics(step, future.result())
+
+        metrics.add_done_callback(report)
+        self._metrics = metrics
+
+    def close(self) -> None:
+        """Waits for the metrics; raises what the last computation of them raised."""
+        if self._evaluator:
+            self._evaluator.close()
+        if self._metrics:
+            self._metrics.result()
 
 
 if __name__ == "__main__":
-    _define_flags()
-    gin_utils.run(main)
+    gin_utils.run_configurable(train)

@@ -1,10 +1,11 @@
 """Configuration of data and checkpoints, and the train state's beginning."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import os
 from typing import Any
 
+from clu.data import dataset_iterator
 from flax import core, traverse_util
 import jax
 from t5x import checkpoints, optimizers, partitioning, train_state as train_state_lib
@@ -12,10 +13,13 @@ from t5x.datasets import (
     DatasetConfig,
     ShardedDatasetIterator,
     get_dataset,
+    get_task_or_mixture,
+    get_tasks_with_split,
     get_training_eval_datasets,
     prepare_train_iter,
     verify_matching_vocabs,
 )
+from t5x.inference import get_infer_fn
 from t5x.schedules import create_learning_rate_scheduler
 
 __all__ = [
@@ -28,12 +32,18 @@ __all__ = [
     "create_learning_rate_scheduler",
     "flatten_dict_string_keys",
     "get_dataset",
+    "get_infer_fn",
+    "get_task_or_mixture",
+    "get_tasks_with_split",
     "get_training_eval_datasets",
     "log_model_info",
     "prepare_train_iter",
     "restore_path",
+    "restore_paths",
     "verify_matching_vocabs",
 ]
+
+TrainState = train_state_lib.FlaxOptimTrainState | train_state_lib.InferenceState
 
 
 @dataclasses.dataclass
@@ -48,20 +58,41 @@ class SaveCheckpointConfig:
 
 @dataclasses.dataclass
 class RestoreCheckpointConfig:
-    """The checkpoint that a new run starts from; an empty path starts from scratch.
+    """The checkpoint to start from; an empty path starts from scratch.
 
-    `mode` 'specific' names a checkpoint_STEP folder, 'latest' a folder of them.
+    `mode` 'specific' names a checkpoint_STEP folder; 'latest' names a folder of them, of
+    which it takes the newest; 'all' takes every one, for evaluation. `dtype` is that of
+    the restored parameters; None keeps the model's. `strict` refuses a checkpoint with
+    optimizer state that the run lacks. With `fallback_to_scratch`, arrays whose names
+    match a pattern in `assignment_map`, pairs of (pattern, None), are initialized.
     """
 
     path: Any
     mode: str = "latest"
+    assignment_map: Sequence[tuple[str, None]] | None = None
+    strict: bool = True
+    fallback_to_scratch: bool = False
     dtype: str | None = None
     restore_dataset: bool = False
 
     def __post_init__(self):
-        if self.mode not in ("specific", "latest"):
+        if self.mode not in ("specific", "latest", "all"):
             raise ValueError(
-                f"RestoreCheckpointConfig.mode={self.mode!r}: use 'specific' or 'latest'"
+                f"RestoreCheckpointConfig.mode={self.mode!r}: use 'specific', 'latest' "
+                "or 'all'"
+            )
+        if self.dtype not in (None, "float32", "bfloat16", "float16"):
+            raise ValueError(
+                f"RestoreCheckpointConfig.dtype={self.dtype!r}: use None, 'float32', "
+                "'bfloat16' or 'float16'"
+            )
+        if bool(self.assignment_map) != self.fallback_to_scratch or any(
+            replacement is not None for _, replacement in self.assignment_map or ()
+        ):
+            raise ValueError(
+                f"RestoreCheckpointConfig.assignment_map={self.assignment_map} and "
+                f"fallback_to_scratch={self.fallback_to_scratch}: to initialize arrays "
+                "set both, the first to pairs of (pattern, None)"
             )
 
 
@@ -73,12 +104,39 @@ class CheckpointConfig:
     restore: RestoreCheckpointConfig | None = None
 
 
-def restore_path(cfg: RestoreCheckpointConfig) -> str | None:
-    """The checkpoint folder that a configuration names, or None if there is none."""
-    if not cfg.path or cfg.mode == "specific":
-        return cfg.path or None
+def restore_paths(cfg: RestoreCheckpointConfig) -> list[str]:
+    """The checkpoint folders that a configuration names, by ascending step.
+
+    Raises:
+        ValueError: the path is not a string, or holds no checkpoints.
+    """
+    if not isinstance(cfg.path, str):
+        raise ValueError(f"RestoreCheckpointConfig.path={cfg.path!r}: name one folder")
+    if cfg.mode == "specific":
+        return [cfg.path]
     steps = checkpoints.all_steps(cfg.path)
-    return os.path.join(cfg.path, f"checkpoint_{steps[-1]}") if steps else None
+    if not steps:
+        raise ValueError(
+            f"RestoreCheckpointConfig.path={cfg.path!r} holds no checkpoint_STEP "
+            "folders: set it to the MODEL_DIR of a run, or set "
+            "RestoreCheckpointConfig.mode = 'specific' and name one such folder"
+        )
+    paths = [os.path.join(cfg.path, f"checkpoint_{step}") for step in steps]
+    return paths[-1:] if cfg.mode == "latest" else paths
+
+
+def restore_path(cfg: RestoreCheckpointConfig) -> str | None:
+    """The one checkpoint folder that a configuration names, or None for scratch.
+
+    Raises:
+        ValueError: see `restore_paths`; also, the mode is 'all'.
+    """
+    if cfg.mode == "all":
+        raise ValueError(
+            "RestoreCheckpointConfig.mode='all' is for evaluation: use 'specific' or "
+            "'latest'"
+        )
+    return restore_paths(cfg)[0] if cfg.path else None
 
 
 class TrainStateInitializer:
@@ -89,30 +147,86 @@ class TrainStateInitializer:
 
     def __init__(
         self,
-        optimizer_def: optimizers.OptimizerDef,
+        optimizer_def: optimizers.OptimizerDef | None,
         init_fn: Callable,
         input_shapes: Mapping[str, tuple[int, ...]],
         partitioner: partitioning.PjitPartitioner,
         input_types: Mapping[str, Any] | None = None,
     ):
-        """`init_fn`: a model's get_initial_variables."""
+        """Derives the shapes.
+
+        Args:
+            optimizer_def: the model's, or None for a state without optimizer.
+            init_fn: the model's get_initial_variables.
+            input_shapes: shapes of a batch.
+            partitioner: lays the state out.
+            input_types: dtypes of a batch.
+        """
 
         def initialize(rng):
-            return train_state_lib.FlaxOptimTrainState.create(
-                optimizer_def, init_fn(rng, input_shapes, input_types)
-            )
+            variables = init_fn(rng, input_shapes, input_types)
+            if optimizer_def is None:
+                return train_state_lib.InferenceState.create(variables)
+            return train_state_lib.FlaxOptimTrainState.create(optimizer_def, variables)
 
         self._initialize = initialize
         self._partitioner = partitioner
         self.global_train_state_shape = jax.eval_shape(initialize, jax.random.PRNGKey(0))
         self.train_state_axes = partitioner.get_mesh_axes(self.global_train_state_shape)
 
-    def from_scratch(self, init_rng: jax.Array) -> train_state_lib.FlaxOptimTrainState:
+    def from_scratch(self, init_rng: jax.Array) -> TrainState:
         """Initial parameters and optimizer state."""
         initialize = self._partitioner.partition(
             self._initialize, None, self.train_state_axes
         )
         return initialize(init_rng)
+
+    def restore(
+        self,
+        path: str,
+        cfg: RestoreCheckpointConfig,
+        init_rng: jax.Array | None = None,
+        ds_iter: dataset_iterator.DatasetIterator | None = None,
+    ) -> TrainState:
+        """The state in a checkpoint folder.
+
+        Args:
+            path: the checkpoint_STEP folder.
+            cfg: all but path and mode apply.
+            init_rng: key for what is initialized with fallback_to_scratch.
+            ds_iter: moved to the position in the checkpoint if cfg.restore_dataset.
+
+        Raises:
+            ValueError: there is no such checkpoint, its arrays are others, or
+                fallback_to_scratch is set and there is no key.
+        """
+        fallback = None
+        if cfg.fallback_to_scratch:
+            if init_rng is None:
+                raise ValueError(
+                    "RestoreCheckpointConfig.fallback_to_scratch needs a seed: set "
+                    "fallback_init_rng"
+                )
+            fallback = self.from_scratch(init_rng).state_dict()
+        reader = checkpoints.OrbaxCheckpointManagerInterface(
+            os.path.dirname(os.path.abspath(path)),
+            self.global_train_state_shape,
+            self._partitioner,
+            ds_iter if cfg.restore_dataset else None,
+            restore_dtype=cfg.dtype,
+        )
+        try:
+            patterns = [pattern for pattern, _ in cfg.assignment_map or ()]
+            return reader.restore(path, fallback, patterns, cfg.strict)
+        finally:
+            reader.close()
+
+    def restore_for_inference(
+        self, path: str, cfg: RestoreCheckpointConfig, seed: int | None = None
+    ) -> TrainState:
+        """As `restore`, without the optimizer state that the checkpoint may hold."""
+        init_rng = None if seed is None else jax.random.PRNGKey(seed)
+        return self.restore(path, dataclasses.replace(cfg, strict=False), init_rng)
 
 
 def flatten_dict_string_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +236,7 @@ def flatten_dict_string_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def log_model_info(
     log_file: str | None,
-    full_train_state: train_state_lib.FlaxOptimTrainState,
+    full_train_state: TrainState,
     partitioner: partitioning.PjitPartitioner,
 ) -> None:
     """Writes the shape and layout of every array of the train state to a file."""
@@ -133,5 +247,6 @@ def log_model_info(
     total = sum(a.size for path, a in arrays.items() if path.startswith("target/"))
     lines.append(f"Total number of parameters: {total}")
     if log_file:
+        os.makedirs(os.path.dirname(log_file), exist_ok=True)
         with open(log_file, "w") as f:
             f.write("\n".join(lines) + "\n")

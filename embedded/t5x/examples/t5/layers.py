@@ -91,7 +91,7 @@ class DenseGeneral(nn.Module):
 
 
 class MultiHeadDotProductAttention(nn.Module):
-    """Multi-head attention."""
+    """Multi-head attention, of whole sequences or of one position after another."""
 
     num_heads: int
     head_dim: int
@@ -108,6 +108,7 @@ class MultiHeadDotProductAttention(nn.Module):
         mask: jax.Array | None = None,
         bias: jax.Array | None = None,
         *,
+        decode: bool = False,
         deterministic: bool = False,
     ) -> jax.Array:
         """Attends.
@@ -117,7 +118,13 @@ class MultiHeadDotProductAttention(nn.Module):
             inputs_kv: (b, k, emb).
             mask: (b, 1, q, k); a query sees the keys where it is positive.
             bias: (1, h, q, k), added to the logits.
+            decode: keep keys and values in the collection "cache". The call without
+                that collection makes it, as long as its inputs are; each later call
+                is one position, which sees itself and those before it.
             deterministic: no dropout.
+
+        Raises:
+            ValueError: a later call with more than one position.
         """
         project = functools.partial(
             DenseGeneral,
@@ -136,6 +143,8 @@ class MultiHeadDotProductAttention(nn.Module):
             )
             for x in (query, key, value)
         )
+        if decode:
+            key, value, mask, bias = self._remember(key, value, mask, bias)
         if mask is not None:
             mask_bias = jnp.where(mask > 0, 0.0, _MASKED).astype(self.dtype)
             bias = mask_bias if bias is None else mask_bias + bias
@@ -159,6 +168,27 @@ class MultiHeadDotProductAttention(nn.Module):
             dtype=self.dtype,
             name="out",
         )(attended)
+
+    def _remember(self, key, value, mask, bias):
+        """Keeps a position. Returns all keys and values, and its mask and bias."""
+        is_kept = self.has_variable("cache", "cached_key")
+        keys = self.variable("cache", "cached_key", jnp.zeros_like, key)
+        values = self.variable("cache", "cached_value", jnp.zeros_like, value)
+        index = self.variable("cache", "cache_index", lambda: jnp.zeros((), jnp.int32))
+        if not is_kept:
+            return key, value, mask, bias
+        if key.shape[1] != 1:
+            raise ValueError(
+                f"decoding with a cache takes one position a call: got {key.shape[1]}"
+            )
+        position, length = index.value, keys.value.shape[1]
+        keys.value = lax.dynamic_update_slice_in_dim(keys.value, key, position, 1)
+        values.value = lax.dynamic_update_slice_in_dim(values.value, value, position, 1)
+        index.value = position + 1
+        seen = (jnp.arange(length) <= position)[None, None, None, :]
+        if bias is not None:
+            bias = lax.dynamic_slice_in_dim(bias, position, 1, axis=-2)
+        return keys.value, values.value, combine_masks(mask, seen), bias
 
 
 def _activation(name: str | Callable) -> Callable:

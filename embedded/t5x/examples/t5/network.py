@@ -102,13 +102,15 @@ class DecoderLayer(nn.Module):
         decoder_mask=None,
         encoder_decoder_mask=None,
         deterministic=False,
+        decode=False,
+        max_decode_length=None,
     ):
         cfg = self.config
-        length = inputs.shape[-2]
+        length = (decode and max_decode_length) or inputs.shape[-2]
         bias = self.relative_embedding(length, length, False)
         x = _norm(cfg, "pre_self_attention_layer_norm")(inputs)
         x = _attention(cfg, "self_attention")(
-            x, x, decoder_mask, bias, deterministic=deterministic
+            x, x, decoder_mask, bias, decode=decode, deterministic=deterministic
         )
         x = inputs + _dropout(cfg)(x, deterministic=deterministic)
         y = _norm(cfg, "pre_cross_attention_layer_norm")(x)
@@ -155,6 +157,8 @@ class Decoder(nn.Module):
         decoder_mask=None,
         encoder_decoder_mask=None,
         deterministic=False,
+        decode=False,
+        max_decode_length=None,
     ):
         cfg = self.config
         relative_positions = _relative_positions(cfg)
@@ -162,7 +166,13 @@ class Decoder(nn.Module):
         y = _dropout(cfg)(y, deterministic=deterministic).astype(cfg.dtype)
         for i in range(cfg.num_decoder_layers):
             y = DecoderLayer(cfg, relative_positions, name=f"layers_{i}")(
-                y, encoded, decoder_mask, encoder_decoder_mask, deterministic
+                y,
+                encoded,
+                decoder_mask,
+                encoder_decoder_mask,
+                deterministic,
+                decode,
+                max_decode_length,
             )
         y = _norm(cfg, "decoder_norm")(y)
         y = _dropout(cfg)(y, deterministic=deterministic)
@@ -194,6 +204,85 @@ class Transformer(nn.Module):
         self.encoder = Encoder(cfg, self.token_embedder)
         self.decoder = Decoder(cfg, self.token_embedder)
 
+    def encode(
+        self,
+        encoder_input_tokens: jax.Array,
+        encoder_segment_ids: jax.Array | None = None,
+        enable_dropout: bool = True,
+    ) -> jax.Array:
+        """What the decoder attends to: (batch, inputs length, emb_dim)."""
+        dtype, real = self.config.dtype, encoder_input_tokens > 0
+        encoder_mask = layers.make_attention_mask(real, real, dtype=dtype)
+        if encoder_segment_ids is not None:
+            same_input = layers.make_attention_mask(
+                encoder_segment_ids, encoder_segment_ids, jnp.equal, dtype
+            )
+            encoder_mask = layers.combine_masks(encoder_mask, same_input, dtype=dtype)
+        return self.encoder(encoder_input_tokens, encoder_mask, not enable_dropout)
+
+    def decode(
+        self,
+        encoded: jax.Array,
+        encoder_input_tokens: jax.Array,
+        decoder_input_tokens: jax.Array,
+        decoder_target_tokens: jax.Array,
+        encoder_segment_ids: jax.Array | None = None,
+        decoder_segment_ids: jax.Array | None = None,
+        decoder_positions: jax.Array | None = None,
+        enable_dropout: bool = True,
+        decode: bool = False,
+        max_decode_length: int | None = None,
+    ) -> jax.Array:
+        """Logits of every target token given those before it.
+
+        Args:
+            encoded: (batch, inputs length, emb_dim), from `encode`.
+            encoder_input_tokens: (batch, inputs length), of which 0 is masked.
+            decoder_input_tokens: (batch, targets length), targets shifted right.
+            decoder_target_tokens: (batch, targets length); 0 is padding.
+            encoder_segment_ids: see `__call__`.
+            decoder_segment_ids: see `__call__`.
+            decoder_positions: unused; attention knows relative positions.
+            enable_dropout: needs a key named "dropout".
+            decode: one position a call, with those before it in the collection
+                "cache"; the call without that collection makes it, as long as its
+                tokens are. No target is padding then.
+            max_decode_length: length of that cache, where it exists.
+
+        Returns:
+            (batch, targets length, vocab_size).
+
+        Raises:
+            ValueError: packed examples with `decode`.
+        """
+        del decoder_positions
+        dtype, mask = self.config.dtype, layers.make_attention_mask
+        inputs_real, targets_real = encoder_input_tokens > 0, decoder_target_tokens > 0
+        if decode:
+            if encoder_segment_ids is not None or decoder_segment_ids is not None:
+                raise ValueError(
+                    "decoding with a cache takes one example a row: got segment ids of "
+                    "packed examples. Set pack = False in the dataset's configuration"
+                )
+            decoder_mask, targets_real = None, jnp.ones_like(targets_real)
+        else:
+            decoder_mask = layers.make_decoder_mask(
+                decoder_target_tokens, dtype, decoder_segment_ids
+            )
+        cross_mask = mask(targets_real, inputs_real, dtype=dtype)
+        if encoder_segment_ids is not None and decoder_segment_ids is not None:
+            same_pair = mask(decoder_segment_ids, encoder_segment_ids, jnp.equal, dtype)
+            cross_mask = layers.combine_masks(cross_mask, same_pair, dtype=dtype)
+        return self.decoder(
+            encoded,
+            decoder_input_tokens,
+            decoder_mask,
+            cross_mask,
+            not enable_dropout,
+            decode,
+            max_decode_length,
+        )
+
     def __call__(
         self,
         encoder_input_tokens: jax.Array,
@@ -205,6 +294,7 @@ class Transformer(nn.Module):
         decoder_positions: jax.Array | None = None,
         *,
         enable_dropout: bool = True,
+        decode: bool = False,
     ) -> jax.Array:
         """Logits of every target token given those before it.
 
@@ -217,30 +307,21 @@ class Transformer(nn.Module):
             encoder_positions: unused; attention knows relative positions.
             decoder_positions: unused.
             enable_dropout: needs a key named "dropout".
+            decode: see `decode`.
 
         Returns:
             (batch, targets length, vocab_size).
         """
-        del encoder_positions, decoder_positions
-        cfg = self.config
-        inputs_real, targets_real = encoder_input_tokens > 0, decoder_target_tokens > 0
-        mask = layers.make_attention_mask
-        encoder_mask = mask(inputs_real, inputs_real, dtype=cfg.dtype)
-        cross_mask = mask(targets_real, inputs_real, dtype=cfg.dtype)
-        if encoder_segment_ids is not None and decoder_segment_ids is not None:
-            same_input = mask(
-                encoder_segment_ids, encoder_segment_ids, jnp.equal, cfg.dtype
-            )
-            same_pair = mask(
-                decoder_segment_ids, encoder_segment_ids, jnp.equal, cfg.dtype
-            )
-            encoder_mask = layers.combine_masks(encoder_mask, same_input)
-            cross_mask = layers.combine_masks(cross_mask, same_pair)
-        decoder_mask = layers.make_decoder_mask(
-            decoder_target_tokens, cfg.dtype, decoder_segment_ids
-        )
-        deterministic = not enable_dropout
-        encoded = self.encoder(encoder_input_tokens, encoder_mask, deterministic)
-        return self.decoder(
-            encoded, decoder_input_tokens, decoder_mask, cross_mask, deterministic
+        del encoder_positions
+        encoded = self.encode(encoder_input_tokens, encoder_segment_ids, enable_dropout)
+        return self.decode(
+            encoded,
+            encoder_input_tokens,
+            decoder_input_tokens,
+            decoder_target_tokens,
+            encoder_segment_ids,
+            decoder_segment_ids,
+            decoder_positions,
+            enable_dropout,
+            decode,
         )

@@ -1,0 +1,299 @@
+r"""Decodes or scores a dataset into JSON lines.
+
+python -m t5x.infer --gin_file=FILE --gin.CHECKPOINT_PATH=\"/tmp/run/checkpoint_100\" \
+    --gin.INFER_OUTPUT_DIR=\"/tmp/predictions\" --gin.NAME=VALUE
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+import functools
+import itertools
+import json
+import os
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+import seqio
+from t5x import gin_utils, models, partitioning, progress as progress_lib, utils
+import tensorflow as tf
+
+_MODES = ("predict", "score", "predict_with_aux")
+_SUFFIX = "_pretokenized"  # of the features that are written beside predictions
+
+
+def infer(
+    *,
+    mode: str,
+    model: models.BaseTransformerModel,
+    dataset_cfg: utils.DatasetConfig,
+    restore_checkpoint_cfg: utils.RestoreCheckpointConfig,
+    partitioner: partitioning.PjitPartitioner,
+    output_dir: str,
+    checkpoint_period: int,
+    shard_id: int = 0,
+    num_shards: int = 1,
+    merge_chunked_results: bool = True,
+    fallback_init_rng: int | None = None,
+    summarize_config_fn: Callable[[str, Any, int], None] = gin_utils.summarize_gin_config,
+    output_vocab_feature_name: str = "targets",
+    file_extension: str = "jsonl",
+) -> None:
+    """Writes one JSON line per example to output_dir/TASK-MODE.jsonl-SHARD-of-SHARDS.
+
+    A line has `inputs`, the example's *_pretokenized features, and `prediction` (the
+    text), `score` (the log likelihood of the targets), or `prediction` and `aux`. A run
+    that was stopped goes on after its last finished chunk, and writes the same bytes.
+
+    Args:
+        mode: 'predict', 'score' or 'predict_with_aux'.
+        model: decodes and scores.
+        dataset_cfg: what to decode, in its own order; features are cut to
+            task_feature_lengths.
+        restore_checkpoint_cfg: the checkpoint; its optimizer state is left out.
+        partitioner: lays arrays out on the devices.
+        output_dir: for the results, config.gin and model-info.txt.
+        checkpoint_period: batches per chunk.
+        shard_id: which part of the data this run decodes.
+        num_shards: number of parts.
+        merge_chunked_results: join the chunks, in a tmp- folder till then.
+        fallback_init_rng: seed for parameters that the checkpoint lacks, if
+            RestoreCheckpointConfig.fallback_to_scratch.
+        summarize_config_fn: called with output_dir, None and 0 by shard 0.
+        output_vocab_feature_name: the feature whose vocabulary predictions are in.
+        file_extension: of the results.
+
+    Raises:
+        ValueError: an unknown mode; no task_feature_lengths; a task lacks the split; the
+            vocabularies are not the model's; there is no such checkpoint, or its
+            parameters are not the model's; a stopped run had other settings.
+    """
+    if mode not in _MODES:
+        raise ValueError(f"infer.mode={mode!r}: use one of {_MODES}")
+    if dataset_cfg.task_feature_lengths is None:
+        raise ValueError("set TASK_FEATURE_LENGTHS: inference cuts and pads to them")
+    if not 0 <= shard_id < num_shards:
+        raise ValueError(
+            f"infer.shard_id={shard_id} must be from 0 to infer.num_shards - 1 = "
+            f"{num_shards - 1}"
+        )
+    utils.verify_matching_vocabs(dataset_cfg, model)
+    tasks = utils.get_tasks_with_split(dataset_cfg)
+    path = utils.restore_path(restore_checkpoint_cfg)
+    if not path:
+        raise ValueError("set CHECKPOINT_PATH to a checkpoint_STEP folder")
+    if shard_id == 0:
+        summarize_config_fn(output_dir, None, 0)
+    os.makedirs(output_dir, exist_ok=True)
+
+    converter = model.FEATURE_CONVERTER_CLS(pack=False)
+    shard = seqio.ShardInfo(index=shard_id, num_shards=num_shards)
+
+    def datasets_of(task: seqio.Task) -> tuple[tf.data.Dataset, tf.data.Dataset]:
+        """Single examples: what is written of them, and what the model reads."""
+        ds = task.get_dataset(
+            sequence_length=dataset_cfg.task_feature_lengths,
+            split=dataset_cfg.split,
+            shuffle=False,
+            num_epochs=1,
+            shard_info=shard,
+            use_cached=dataset_cfg.use_cached,
+            seed=dataset_cfg.seed,
+        )
+        written = ds.map(lambda x: {k: v for k, v in x.items() if k.endswith(_SUFFIX)})
+        return written, converter(ds, dataset_cfg.task_feature_lengths)
+
+    batch_size = dataset_cfg.batch_size
+    spec = datasets_of(tasks[0])[1].element_spec
+    initializer = utils.TrainStateInitializer(
+        optimizer_def=None,
+        init_fn=model.get_initial_variables,
+        input_shapes={k: (batch_size, *s.shape) for k, s in spec.items()},
+        input_types={k: s.dtype.as_numpy_dtype for k, s in spec.items()},
+        partitioner=partitioner,
+    )
+    if shard_id == 0:
+        utils.log_model_info(
+            os.path.join(output_dir, "model-info.txt"),
+            initializer.global_train_state_shape,
+            partitioner,
+        )
+    steps: dict[str, Callable] = {
+        "predict": model.predict_batch,
+        "predict_with_aux": model.predict_batch_with_aux,
+        "score": model.score_batch,
+    }
+    infer_fn = functools.partial(
+        utils.get_infer_fn(
+            steps[mode], batch_size, initializer.train_state_axes, partitioner
+        ),
+        train_state=initializer.restore_for_inference(
+            path, restore_checkpoint_cfg, fallback_init_rng
+        ),
+    )
+    for task in tasks:
+        shard_name = f"{shard_id:05}-of-{num_shards:05}"
+        run = _TaskRun(
+            output=os.path.join(
+                output_dir, f"{task.name}-{mode}.{file_extension}-{shard_name}"
+            ),
+            chunk_dir=os.path.join(output_dir, f"tmp-{task.name}-{shard_name}"),
+            settings={
+                "RestoreCheckpointConfig.path": os.path.abspath(path),
+                "RestoreCheckpointConfig.dtype": restore_checkpoint_cfg.dtype,
+                "infer.mode": mode,
+                "infer.checkpoint_period": checkpoint_period,
+                "DatasetConfig.split": dataset_cfg.split,
+                "DatasetConfig.batch_size": batch_size,
+                "DatasetConfig.seed": dataset_cfg.seed,
+                "TASK_FEATURE_LENGTHS": dict(dataset_cfg.task_feature_lengths),
+            },
+        )
+        if run.is_done():
+            continue
+        run.begin()
+        to_lines = functools.partial(
+            _json_lines, mode, task.output_features[output_vocab_feature_name].vocabulary
+        )
+        chunk_size = checkpoint_period * batch_size
+        _write_chunks(run, *datasets_of(task), chunk_size, infer_fn, to_lines)
+        run.finish(merge_chunked_results)
+
+
+@dataclasses.dataclass(frozen=True)
+class _TaskRun:
+    """Files of one task's results."""
+
+    output: str
+    chunk_dir: str
+    settings: Mapping[str, Any]
+
+    def chunk(self, index: int) -> str:
+        return os.path.join(
+            self.chunk_dir, f"{os.path.basename(self.output)}-chunk{index:05}"
+        )
+
+    def is_done(self) -> bool:
+        """Whether an earlier run wrote the results; says so."""
+        marker = f"{self.output}.COMPLETED"
+        if os.path.exists(marker):
+            progress_lib.say(f"{self.output} is complete; delete {marker} to redo it")
+        return os.path.exists(marker)
+
+    def begin(self) -> None:
+        """Makes the folder of chunks, which keeps the settings that they depend on.
+
+        Raises:
+            ValueError: the chunks there were made with other settings.
+        """
+        path = os.path.join(self.chunk_dir, "settings.json")
+        settings = json.loads(json.dumps(self.settings))
+        if not os.path.exists(path):
+            os.makedirs(self.chunk_dir, exist_ok=True)
+            _write_atomically(path, [json.dumps(settings)])
+        with open(path) as f:
+            before = json.load(f)
+        changed = {
+            k: (v, before.get(k)) for k, v in settings.items() if v != before.get(k)
+        }
+        if changed:
+            raise ValueError(
+                f"a run that was stopped left chunks in {self.chunk_dir}, with other "
+                f"settings (now, then): {changed}; restore those, delete the folder, or "
+                "set INFER_OUTPUT_DIR to another"
+            )
+
+    def finish(self, merge: bool) -> None:
+        """Joins the chunks if `merge`, and marks the results as complete."""
+        if merge:
+            chunks = itertools.takewhile(
+                os.path.exists, (self.chunk(i) for i in itertools.count())
+            )
+            with open(f"{self.output}.tmp", "wb") as merged:
+                for path in chunks:
+                    with open(path, "rb") as f:
+                        shutil.copyfileobj(f, merged)
+            os.replace(f"{self.output}.tmp", self.output)
+        with open(f"{self.output}.COMPLETED", "w"):
+            pass
+        if merge:
+            shutil.rmtree(self.chunk_dir)
+
+
+def _write_chunks(
+    run: _TaskRun,
+    written: tf.data.Dataset,
+    model_inputs: tf.data.Dataset,
+    chunk_size: int,
+    infer_fn: Callable,
+    to_lines: Callable[[Mapping[str, Any], Any], Iterator[str]],
+) -> None:
+    """Decodes every chunk of examples that has no file, and writes it.
+
+    Raises:
+        ValueError: there are no examples.
+    """
+    total = sum(1 for _ in written)
+    if not total:
+        raise ValueError(
+            f"no examples for {run.output}: set infer.num_shards to fewer shards, or "
+            "DatasetConfig.split to another split"
+        )
+    sizes = [min(chunk_size, total - i) for i in range(0, total, chunk_size)]
+    todo = [not os.path.exists(run.chunk(i)) for i in range(len(sizes))]
+    done = sum(size for size, is_todo in zip(sizes, todo, strict=True) if not is_todo)
+    progress = progress_lib.Decoding(total, done)
+    chunks = tf.data.Dataset.zip((written, model_inputs)).padded_batch(chunk_size)
+    for i, (examples, inputs) in enumerate(chunks):
+        if not todo[i]:
+            continue
+        result = infer_fn(
+            tf.data.Dataset.from_tensor_slices(inputs).enumerate(),
+            rng=jax.random.fold_in(jax.random.PRNGKey(0), i),
+            progress=progress,
+        )
+        examples = {name: array.numpy() for name, array in examples.items()}
+        _write_atomically(run.chunk(i), to_lines(examples, result))
+    progress.close()
+
+
+def _json_lines(
+    mode: str, vocabulary: seqio.Vocabulary, examples: Mapping[str, Any], result: Any
+) -> Iterator[str]:
+    """A JSON object for every example of a chunk and its inference."""
+    pairs, aux = result if isinstance(result, tuple) else (result, {})
+    for i, (_, output) in enumerate(pairs):
+        line: dict[str, Any] = {
+            "inputs": {name: _to_json(array[i]) for name, array in examples.items()}
+        }
+        if mode == "score":
+            line["score"] = output
+        else:
+            text = vocabulary.decode_tf(tf.constant(output)).numpy()
+            line["prediction"] = _to_json(text)
+        if aux:
+            is_leaf = lambda x: isinstance(x, list)
+            line["aux"] = jax.tree.map(lambda x, i=i: x[i], aux, is_leaf=is_leaf)
+        yield json.dumps(line, cls=seqio.TensorAndNumpyEncoder)
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, np.number):
+        return float(value)
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def _write_atomically(path: str, lines: Any) -> None:
+    """A file that is there is whole."""
+    with open(f"{path}.tmp", "w") as f:
+        f.writelines(f"{line}\n" for line in lines)
+    os.replace(f"{path}.tmp", path)
+
+
+if __name__ == "__main__":
+    gin_utils.run_configurable(
+        infer, shard_id="Part of the data that this process decodes; overrides gin."
+    )

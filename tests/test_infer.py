@@ -1,0 +1,181 @@
+"""Predictions and scores as JSON lines."""
+
+import pathlib
+import time
+
+import jax
+import numpy as np
+import pytest
+import seqio
+from t5x import infer as infer_script, utils
+
+import text_runs
+
+# T5X printed these, of the first three examples.
+SCORES = [-19.73697, -24.19299, -20.48672]
+PREDICTIONS = ["n-11", "", "n-11"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    model_dir = tmp_path_factory.mktemp("run")
+    text_runs.train(model_dir, *text_runs.LONGER)
+    return model_dir / "checkpoint_60"
+
+
+def infer(checkpoint, output_dir, mode="predict", **changes):
+    arguments = text_runs.common(checkpoint, output_dir)
+    arguments |= {"mode": mode, "checkpoint_period": 1}
+    infer_script.infer(**arguments | changes)
+    paths = sorted(output_dir.glob(f"{text_runs.TASK}-{mode}.jsonl-*-of-?????"))
+    return paths[-1]
+
+
+@pytest.fixture(scope="module")
+def whole(checkpoint, tmp_path_factory) -> pathlib.Path:
+    """The predictions of a run that nothing stopped."""
+    return infer(checkpoint, tmp_path_factory.mktemp("whole"))
+
+
+def test_every_example_has_a_line_in_order(whole):
+    assert whole.name == "tiny_texts-predict.jsonl-00000-of-00001"
+    lines = text_runs.read_json_lines(whole)
+    texts = [text_runs.text_of("test", i) for i in range(11)]
+    assert [line["inputs"] for line in lines] == [
+        {"inputs_pretokenized": a, "targets_pretokenized": b} for a, b in texts
+    ]
+    assert {tuple(line) for line in lines} == {("inputs", "prediction")}
+    assert [line["prediction"] for line in lines[:3]] == PREDICTIONS
+    names = {path.name for path in whole.parent.iterdir()}
+    assert names == {
+        whole.name,
+        f"{whole.name}.COMPLETED",
+        "config.gin",
+        "model-info.txt",
+    }
+
+
+def test_predictions_are_those_of_the_model(checkpoint, whole):
+    """Called on the whole split at once, without padding."""
+    model = text_runs.make_model()
+    batch, params = whole_split(), text_runs.parameters(checkpoint)
+    tokens = jax.jit(model.predict_batch)(params, batch, jax.random.PRNGKey(0))
+    vocabulary = seqio.ByteVocabulary(extra_ids=100)
+    texts = [vocabulary.decode_tf(row).numpy().decode() for row in np.asarray(tokens)]
+    assert [line["prediction"] for line in text_runs.read_json_lines(whole)] == texts
+
+
+def test_scores_are_those_of_the_model(checkpoint, tmp_path):
+    lines = text_runs.read_json_lines(infer(checkpoint, tmp_path, "score"))
+    model = text_runs.make_model()
+    scores = jax.jit(model.score_batch)(text_runs.parameters(checkpoint), whole_split())
+    found = [line["score"] for line in lines]
+    assert found == pytest.approx(np.asarray(scores).tolist(), rel=1e-5)
+    assert found[:3] == pytest.approx(SCORES, rel=1e-3)  # after 60 steps
+
+
+def test_predict_with_aux_adds_scores(checkpoint, whole, tmp_path):
+    lines = text_runs.read_json_lines(infer(checkpoint, tmp_path, "predict_with_aux"))
+    predictions = [x["prediction"] for x in text_runs.read_json_lines(whole)]
+    assert [line["prediction"] for line in lines] == predictions
+    assert all(line["aux"]["scores"] < 0 for line in lines)
+
+
+@pytest.fixture
+def chunks(monkeypatch):
+    """Stops at the second of three chunks, once. Lists the chunks that began."""
+    begun: list[int] = []
+    stopped = []
+    fold_in = jax.random.fold_in
+
+    def begin(key, data):
+        if not isinstance(data, jax.Array):  # those belong to the network
+            begun.append(int(data))
+            if begun == [0, 1] and not stopped:
+                stopped.append(True)
+                raise KeyboardInterrupt
+        return fold_in(key, data)
+
+    monkeypatch.setattr(jax.random, "fold_in", begin)
+    return begun
+
+
+def test_a_stopped_run_goes_on_and_writes_the_same_bytes(
+    checkpoint, whole, tmp_path, chunks
+):
+    with pytest.raises(KeyboardInterrupt):
+        infer(checkpoint, tmp_path)
+    assert chunks == [0, 1]
+    (chunk_dir,) = tmp_path.glob("tmp-*")
+    while not list(chunk_dir.glob("input.ckpt*")) and not text_runs.EMBEDDED:
+        time.sleep(0.01)  # T5X writes in a thread, and this comes last
+    assert not (tmp_path / whole.name).exists()
+    chunks.clear()
+    resumed = infer(checkpoint, tmp_path)
+    assert chunks == [1, 2], "the finished chunk is not decoded again"
+    assert resumed.read_bytes() == whole.read_bytes()
+    assert not chunk_dir.exists()
+    chunks.clear()
+    infer(checkpoint, tmp_path)
+    assert chunks == [], "complete results are left alone"
+
+
+def test_shards_cover_all_examples_once(checkpoint, whole, tmp_path):
+    lines = []
+    for shard in range(2):
+        path = infer(checkpoint, tmp_path, shard_id=shard, num_shards=2)
+        assert path.name.endswith(f"-0000{shard}-of-00002")
+        lines += text_runs.read_json_lines(path)
+    key = lambda line: line["inputs"]["targets_pretokenized"]
+    assert sorted(lines, key=key) == text_runs.read_json_lines(whole)
+
+
+@text_runs.embedded_only
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mode": "decode"}, "infer.mode='decode': use one of"),
+        ({"shard_id": 2, "num_shards": 2}, "infer.shard_id=2 must be from 0"),
+        (
+            {"dataset_cfg": text_runs.dataset_cfg("dev")},
+            r"tiny_texts has the splits \['test', 'train', 'validation'\], not 'dev'",
+        ),
+        (
+            {"dataset_cfg": text_runs.dataset_cfg("test", task_feature_lengths=None)},
+            "set TASK_FEATURE_LENGTHS",
+        ),
+        (
+            {
+                "restore_checkpoint_cfg": utils.RestoreCheckpointConfig(
+                    path="/none/checkpoint_1", mode="specific"
+                )
+            },
+            "no checkpoint at /none/checkpoint_1",
+        ),
+        (
+            {"model": text_runs.make_model("network.T5Config.emb_dim = 24")},
+            r"/scale has shape \(16,\) .*and \(24,\) .*bind network.T5Config",
+        ),
+        (
+            {"model": text_runs.make_model("seqio.ByteVocabulary.extra_ids = 10")},
+            "set VOCABULARY to the task's",
+        ),
+    ],
+)
+def test_wrong_settings_are_refused(checkpoint, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        infer(checkpoint, tmp_path, **changes)
+
+
+@text_runs.embedded_only
+def test_chunks_of_other_settings_are_refused(checkpoint, tmp_path, chunks):
+    with pytest.raises(KeyboardInterrupt):
+        infer(checkpoint, tmp_path)
+    with pytest.raises(ValueError, match=r"'infer.checkpoint_period': \(2, 1\)"):
+        infer(checkpoint, tmp_path, checkpoint_period=2)
+
+
+def whole_split():
+    cfg = text_runs.dataset_cfg("test", batch_size=11)
+    ds = utils.get_dataset(cfg, 0, 1, seqio.EncDecFeatureConverter, num_epochs=1)
+    return next(ds.as_numpy_iterator())
