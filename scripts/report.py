@@ -110,7 +110,7 @@ def read_run(model_dir: pathlib.Path) -> Run:
         hyperparams={
             tag.removeprefix(_PREFIX): train[tag] for tag in sorted(train) if tag != SPEED
         },
-        beta1=beta1.group(1) if beta1 else "-",
+        beta1=beta1.group(1).lower() if beta1 else "-",
         seconds_per_step=statistics.median(seconds) if seconds else None,
     )
 

@@ -6,7 +6,13 @@ import pytest
 
 import gin_runs
 
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/implementation.md"]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/hyperparams.md",
+    "docs/implementation.md",
+    "docs/translation.md",
+]
 FOLDERS = "gbt_t5x|gin|tasks|scripts|tests|embedded|docs"
 
 
@@ -37,6 +43,12 @@ def test_readme_names_the_macros_and_their_defaults():
             assert bindings[macro] == default.strip("`")
 
 
+def test_demo_numbers_in_the_readme_are_those_of_the_gin_files():
+    bindings = gin_runs.bindings_of("gin/offline_translation_guided.gin")
+    steps = re.search(r"^ +step +(\d+) +(\d+)$", read("README.md"), re.M)
+    assert steps.groups() == (bindings["TRAIN_STEPS"],) * 2
+
+
 def test_quickstart_numbers_in_the_readme_are_those_of_the_gin_files():
     bindings = gin_runs.bindings_of("gin/quickstart_guided.gin")
     text = read("README.md")
@@ -45,6 +57,35 @@ def test_quickstart_numbers_in_the_readme_are_those_of_the_gin_files():
     assert float(rate.group(1)) == float(bindings["META_LEARNING_RATE"])
     steps = re.search(r"^ +steps +(\d+) +(\d+)$", text, re.M)
     assert steps.groups() == (bindings["TRAIN_STEPS"],) * 2
+
+
+def test_translation_document_names_macros_of_the_gin_files():
+    text = read("docs/translation.md")
+    bindings = [
+        gin_runs.bindings_of(f"gin/wmt19_{kind}.gin")
+        for kind in ("guided", "eval", "infer")
+    ]
+    macros = set(re.findall(r"`([A-Z0-9]+(?:_[A-Z0-9]+)+)`", text))
+    assert len(macros) >= 8
+    for macro in macros:
+        assert any(macro in found for found in bindings), macro
+    training = bindings[0]
+    assert float(training["META_LEARNING_RATE"]) == 3e-5
+    assert f"checkpoint_{training['TRAIN_STEPS']}" in text
+
+
+def test_table_of_hyperparams_is_that_of_the_code():
+    from gbt_t5x import hyperparams, learnable
+
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\(.*?\)) \| (.*) \|$", read("docs/hyperparams.md"), re.M
+    )
+    assert [name for name, _, _ in rows] == list(hyperparams.ACTIVATIONS)
+    for name, domain, settings in rows:
+        activation = hyperparams.ACTIVATIONS[name]
+        assert domain == f"({activation.low:g}, {activation.high:g})".replace("inf", "∞")
+        named = set(re.findall(r"`(\w+)`", settings))
+        assert named == set(learnable._SETTINGS.get(name, ()))
 
 
 def test_only_documented_t5x_internals_are_used():

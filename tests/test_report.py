@@ -63,8 +63,8 @@ def test_table_compares_the_runs(baseline, tmp_path, capsys):
         "steps to the baseline's final loss            60          40",
         "alpha at step 20                               1      1.0000",
         "alpha at step 60                               1      0.2500",
-        "beta1 at step 20                            None      0.8750",
-        "beta1 at step 60                            None      0.5000",
+        "beta1 at step 20                            none      0.8750",
+        "beta1 at step 60                            none      0.5000",
         # Without the first summary: 0.1, 0.05 and 0.125 s; 0.2 and 0.25 s.
         "seconds per step                          0.1000      0.2250",
     ]

@@ -14,6 +14,7 @@ from tensorflow_datasets.translate import wmt
 
 from gbt_t5x import guidance
 from gbt_t5x.tasks import pair_filters, translation, tsv, wmt19
+import gin_runs
 import train_vocabulary
 
 DIRECTIONS = ("de_en", "en_de", "fi_en", "en_fi", "lt_en", "en_lt")
@@ -142,6 +143,18 @@ def texts(examples):
     ]
 
 
+def check(example, vocabulary):
+    """The features, their types, lengths and ends."""
+    assert set(example) == {*LENGTHS, *(f"{k}_pretokenized" for k in LENGTHS)}
+    for k, length in LENGTHS.items():
+        assert example[k].dtype == np.int32
+        assert 0 < len(example[k]) <= length
+        assert list(example[k]).count(vocabulary.eos_id) == 1
+        assert example[k][-1] == vocabulary.eos_id
+        ids = vocabulary.encode(example[f"{k}_pretokenized"].decode())
+        assert list(example[k][:-1]) == ids[: length - 1]
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_examples_are_well_formed(name):
     task = seqio.get_mixture_or_task(name)
@@ -149,14 +162,30 @@ def test_examples_are_well_formed(name):
     vocabulary = translation.vocabulary(name)
     for split in translation.SPLITS:
         for example in first(name, split):
-            assert set(example) == {*LENGTHS, *(f"{k}_pretokenized" for k in LENGTHS)}
-            for k, length in LENGTHS.items():
-                assert example[k].dtype == np.int32
-                assert 0 < len(example[k]) <= length
-                assert list(example[k]).count(vocabulary.eos_id) == 1
-                assert example[k][-1] == vocabulary.eos_id
-                ids = vocabulary.encode(example[f"{k}_pretokenized"].decode())
-                assert list(example[k][:-1]) == ids[: length - 1]
+            check(example, vocabulary)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_mocked_data_gives_well_formed_examples(direction, monkeypatch):
+    name = f"wmt19_{direction}"
+    language = direction.replace("_", "").replace("en", "")
+
+    def as_dataset(builder, *args, **kwargs):
+        assert set(builder.info.features) == {language, "en"}
+        pairs = [tuple(sentence(k, i) for k in (language, "en")) for i in range(30)]
+        columns = zip(*pairs, strict=True)
+        return tf.data.Dataset.from_tensor_slices(
+            {k: list(c) for k, c in zip((language, "en"), columns, strict=True)}
+        )
+
+    # Mocked data has no sizes of splits, which seqio asks for.
+    monkeypatch.setattr(seqio.TfdsDataSource, "list_shards", lambda self, split: ["0"])
+    with tfds.testing.mock_data(num_examples=30, as_dataset_fn=as_dataset):
+        for split in translation.SPLITS:
+            examples = read(name, split)
+            assert len(examples) == 30
+            for example in examples:
+                check(example, translation.vocabulary(name))
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -343,3 +372,22 @@ def test_signatures_in_the_docstrings():
         metric.corpus_score(["a"], [["a"]])
         signature = str(metric.get_signature()).rsplit("|version", 1)[0]
         assert signature in getattr(translation, name).__doc__
+
+
+@pytest.mark.parametrize("corpus_name", ["wmt19_", "wmt19_tsv_"])
+def test_guided_training_takes_two_steps(corpus_name, tmp_path):
+    step, state = gin_runs.train(
+        "gin/wmt19_guided.gin",
+        tmp_path,
+        f"CORPUS = {corpus_name!r}",
+        f"TASK_FEATURE_LENGTHS = {LENGTHS!r}",
+        "network.T5Config.vocab_size = 128",
+        "network.T5Config.dtype = 'float32'",
+        "network.T5Config.num_encoder_layers = 1",
+        "network.T5Config.num_decoder_layers = 1",
+        "EVALUATOR_NUM_EXAMPLES = 2",
+    )
+    assert step == int(state.step) == 2
+    values = state._optimizer.state.hyperparams
+    assert values.keys() == {"alpha", "beta1"}
+    assert all(np.isfinite(x) for x in values.values())
