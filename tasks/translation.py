@@ -58,8 +58,8 @@ def vocabulary(task_name: str) -> seqio.Vocabulary:
     """
     if task_name not in (*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()):
         raise ValueError(
-            f"no task {task_name!r}: set MIXTURE_OR_TASK_NAME to one of "
-            f"{', '.join(trained_tasks())}, or import the module that registers it"
+            f"no task {task_name!r}: set DIRECTION, or MIXTURE_OR_TASK_NAME, for one of "
+            f"{', '.join(trained_tasks())}; or import the module that registers it"
         )
     return seqio.get_mixture_or_task(task_name).output_features["targets"].vocabulary
 

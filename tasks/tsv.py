@@ -65,10 +65,10 @@ class TsvSource(seqio.DataSource):
         if stop is not None:
             numbered = numbered.take(stop - start)
         if next(iter(numbered), None) is None:
-            raise ValueError(
-                f"{path} has no line after line {start}, where split {split!r} begins: "
-                "add pairs to it"
-            )
+            found = f"has no line after line {start}, where split {split!r} begins"
+            if next(iter(tf.data.TextLineDataset(path)), None) is None:
+                found = "is empty"
+            raise ValueError(f"{path} {found}: add pairs to it")
         if shard_info:
             numbered = numbered.shard(shard_info.num_shards, shard_info.index)
         return numbered.map(

@@ -179,7 +179,11 @@ def test_mocked_data_gives_well_formed_examples(direction, monkeypatch):
         )
 
     # Mocked data has no sizes of splits, which seqio asks for.
-    monkeypatch.setattr(seqio.TfdsDataSource, "list_shards", lambda self, split: ["0"])
+    source = seqio.TfdsDataSource
+    monkeypatch.setattr(source, "list_shards", lambda self, split: ["0"])
+    monkeypatch.setattr(source, "num_input_examples", lambda self, split: 30)
+    # seqio keeps builders for later; those of mocked data have to be forgotten.
+    monkeypatch.setattr(seqio.utils.LazyTfdsLoader, "_MEMOIZED_BUILDERS", {})
     with tfds.testing.mock_data(num_examples=30, as_dataset_fn=as_dataset):
         for split in translation.SPLITS:
             examples = read(name, split)
@@ -336,7 +340,7 @@ def test_lines_of_a_file(tmp_path):
 
 def test_missing_and_empty_files(tmp_path):
     source = _tsv_source(tmp_path / "empty.tsv", b"")
-    with pytest.raises(ValueError, match="empty.tsv has no line after line 0"):
+    with pytest.raises(ValueError, match="empty.tsv is empty: add pairs"):
         source.get_dataset("train")
     source = _tsv_source(tmp_path / "short.tsv", b"a\tb\n" * 5, start=5)
     with pytest.raises(ValueError, match="no line after line 5, where split 'train'"):

@@ -56,6 +56,17 @@ def all_steps(model_dir: str) -> list[int]:
     )
 
 
+def check_exists(path: str) -> None:
+    """Raises ValueError unless a folder is a finished checkpoint."""
+    if not os.path.isdir(os.path.join(path, "state")):
+        steps = all_steps(os.path.dirname(os.path.abspath(path)))
+        beside = f"; beside it are those of steps {steps}" if steps else ""
+        raise ValueError(
+            f"no checkpoint at {path}{beside}: set RestoreCheckpointConfig.path to a "
+            "checkpoint_STEP folder"
+        )
+
+
 class OrbaxCheckpointManagerInterface:
     """Saves and restores train states in one directory."""
 
@@ -148,16 +159,9 @@ class OrbaxCheckpointManagerInterface:
             strict: refuse a checkpoint that holds more than the train state.
 
         Raises:
-            ValueError: there is no finished checkpoint, or its arrays are not those of
-                the train state.
+            ValueError: the checkpoint's arrays are not those of the train state.
         """
         path = os.path.abspath(path)
-        if not os.path.isdir(os.path.join(path, "state")):
-            steps = all_steps(os.path.dirname(path))
-            raise ValueError(
-                f"no checkpoint at {path}: set RestoreCheckpointConfig.path; checkpoints "
-                f"beside it are of steps {steps}"
-            )
         shapes = _flatten(self._shapes.state_dict())
         fallback = _matching(_flatten(fallback_state or {}), from_fallback)
         wanted = {k: s for k, s in shapes.items() if k not in fallback}

@@ -200,6 +200,7 @@ class TrainStateInitializer:
             ValueError: there is no such checkpoint, its arrays are others, or
                 fallback_to_scratch is set and there is no key.
         """
+        checkpoints.check_exists(path)
         fallback = None
         if cfg.fallback_to_scratch:
             if init_rng is None:
