@@ -12,8 +12,12 @@ import pytest
 import gin_runs
 import report
 
-GIN_FILE = "gin/quickstart_guided.gin"
+T5 = ("gin/quickstart_guided.gin",)  # Adafactor
+NMT = ("gin/offline_translation_guided.gin", "DIRECTION = 'fi_en'")  # LAMB
+BOTH = pytest.mark.parametrize("config", [T5, NMT], ids=["adafactor", "lamb"])
 DROPOUT = "DROPOUT_RATE = 0.1"  # so that the dropout key matters too
+# Inference evaluation is tried elsewhere.
+EVALUATION = ("train_script.train.infer_eval_dataset_cfg = None",)
 CURVES = (
     "loss",
     "guidance/loss",
@@ -25,10 +29,13 @@ CURVES = (
 )
 
 
-def train_in_new_process(model_dir: pathlib.Path, *bindings: str, **env: str) -> None:
+def train_in_new_process(
+    model_dir: pathlib.Path, gin_file: str, *bindings: str, **env: str
+) -> None:
     bindings = (*gin_runs.TINY, f"MODEL_DIR = {os.fspath(model_dir)!r}", *bindings)
-    command = [sys.executable, "-m", "t5x.train", f"--gin_file={GIN_FILE}"]
-    command += ["--gin." + b.replace(" = ", "=", 1) for b in bindings]
+    command = [sys.executable, "-m", "t5x.train", f"--gin_file={gin_file}"]
+    names = (b.replace("train_script.", "", 1) for b in bindings)
+    command += ["--gin." + b.replace(" = ", "=", 1) for b in names]
     done = subprocess.run(
         command,
         cwd=gin_runs.ROOT,
@@ -52,12 +59,16 @@ def checkpoint(model_dir: pathlib.Path, step: int) -> dict:
     return {"/".join(k): v for k, v in ocp.tree.to_flat_dict(tree).items()}
 
 
-def test_2n_steps_equal_n_steps_then_n_more_in_a_new_process(tmp_path):
+@BOTH
+def test_2n_steps_equal_n_steps_then_n_more_in_a_new_process(
+    config, tmp_path, offline_vocabularies
+):
     whole, halves = tmp_path / "whole", tmp_path / "halves"
-    period = ("CHECKPOINT_PERIOD = 3", "EVAL_PERIOD = 3")
-    gin_runs.train(GIN_FILE, whole, DROPOUT, "TRAIN_STEPS = 6", *period)
-    gin_runs.train(GIN_FILE, halves, DROPOUT, "TRAIN_STEPS = 3", *period)
-    train_in_new_process(halves, DROPOUT, "TRAIN_STEPS = 6", *period)
+    gin_file, *bindings = config
+    bindings += [DROPOUT, *EVALUATION, "CHECKPOINT_PERIOD = 3", "EVAL_PERIOD = 3"]
+    gin_runs.train(gin_file, whole, "TRAIN_STEPS = 6", *bindings)
+    gin_runs.train(gin_file, halves, "TRAIN_STEPS = 3", *bindings)
+    train_in_new_process(halves, gin_file, "TRAIN_STEPS = 6", *bindings)
 
     expected, resumed = curves(whole), curves(halves)
     assert list(expected["loss"]) == [1, 2, 3, 4, 5, 6]
@@ -67,16 +78,23 @@ def test_2n_steps_equal_n_steps_then_n_more_in_a_new_process(tmp_path):
     assert expected.keys() == resumed.keys()
     assert "state/hyperparams/beta1" in expected
     assert "state/meta_state/nu/alpha" in expected
+    if config == NMT:
+        assert "state/param_states/0/mu_decay" in expected
     for name, array in expected.items():
         np.testing.assert_array_equal(array, resumed[name], err_msg=name)
 
 
-def test_four_devices_equal_one(tmp_path):
+@BOTH
+def test_four_devices_equal_one(config, tmp_path, offline_vocabularies):
     """A mesh of 2 x 2: batches split over two devices, parameters over two."""
     one, four = tmp_path / "one", tmp_path / "four"
-    gin_runs.train(GIN_FILE, one)
+    gin_file, *bindings = config
+    gin_runs.train(gin_file, one, *bindings, *EVALUATION)
     train_in_new_process(
         four,
+        gin_file,
+        *bindings,
+        *EVALUATION,
         "partitioning.PjitPartitioner.num_partitions = None",
         "partitioning.PjitPartitioner.model_parallel_submesh = (1, 2)",
         XLA_FLAGS="--xla_force_host_platform_device_count=4",
