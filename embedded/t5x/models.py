@@ -61,6 +61,14 @@ class BaseModel(abc.ABC):
         """The network's variables before training: `params` and `params_axes`."""
 
 
+@dataclasses.dataclass(frozen=True)
+class DecoderParams:
+    """What `predict_batch_with_aux` does unless it is told otherwise."""
+
+    return_all_decodes: bool = False
+    num_decodes: int = 1
+
+
 class BaseTransformerModel(BaseModel):
     """A model of tokens."""
 
@@ -78,6 +86,7 @@ class BaseTransformerModel(BaseModel):
         | str
         | losses.SpecialLossNormalizingFactor
         | None = None,
+        default_decoder_params: DecoderParams | None = None,
     ):
         super().__init__(optimizer_def)
         self.module = module
@@ -87,6 +96,7 @@ class BaseTransformerModel(BaseModel):
         self._label_smoothing = label_smoothing
         self._z_loss = z_loss
         self._loss_normalizing_factor = loss_normalizing_factor
+        self._default_decoder_params = default_decoder_params or DecoderParams()
 
     @abc.abstractmethod
     def _compute_logits(
@@ -117,46 +127,10 @@ class BaseTransformerModel(BaseModel):
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class DecoderParams:
-    """What `predict_batch_with_aux` does unless it is told otherwise."""
-
-    return_all_decodes: bool = False
-    num_decodes: int = 1
-
-
 class EncoderDecoderModel(BaseTransformerModel):
     """Targets given inputs: with teacher forcing, or decoded one after another."""
 
     FEATURE_CONVERTER_CLS = seqio.EncDecFeatureConverter
-
-    def __init__(
-        self,
-        module: nn.Module,
-        input_vocabulary: seqio.Vocabulary,
-        output_vocabulary: seqio.Vocabulary,
-        optimizer_def: optimizers.OptimizerDef,
-        decode_fn: Callable = decoding.beam_search,
-        *,
-        label_smoothing: float = 0.0,
-        z_loss: float = 0.0,
-        loss_normalizing_factor: float
-        | str
-        | losses.SpecialLossNormalizingFactor
-        | None = None,
-        default_decoder_params: DecoderParams | None = None,
-    ):
-        super().__init__(
-            module,
-            input_vocabulary,
-            output_vocabulary,
-            optimizer_def,
-            decode_fn,
-            label_smoothing=label_smoothing,
-            z_loss=z_loss,
-            loss_normalizing_factor=loss_normalizing_factor,
-        )
-        self._default_decoder_params = default_decoder_params or DecoderParams()
 
     def get_initial_variables(self, rng, input_shapes, input_types=None):
         types = input_types or {}
