@@ -304,6 +304,21 @@ def test_prompts_begin_the_targets(decode_fn):
         assert tokens[1, 3] == np.argmax(logits[1, 3])
 
 
+def test_the_probability_of_a_prompt_does_not_count():
+    table = np.full((5, 5), 0.01)  # of the next token, given the current
+    table[3, [EOS, 2, 4]] = 0.5, 0.3, 0.18
+    table[[2, 4], EOS] = 0.96
+    tokens, scores = decode_chain(
+        decoding.beam_search, table, [[0, 3, 0, 0]], num_decodes=3, alpha=0.6
+    )
+    assert tokens[0].tolist() == [[3, 4, EOS, 0], [3, 2, EOS, 0], [3, EOS, 0, 0]]
+    expected = [
+        np.log(probability) / ((5 + length) / 6) ** 0.6
+        for probability, length in ((0.18 * 0.96, 3), (0.3 * 0.96, 3), (0.5, 2))
+    ]
+    np.testing.assert_allclose(scores[0], expected, rtol=1e-5)
+
+
 def test_the_best_decode_alone_is_the_default():
     model, batch = make_model(), make_batch()
     params = make_params(model)
