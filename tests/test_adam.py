@@ -57,7 +57,6 @@ def _numpy_lamb(settings, gradients):
     """Algorithm 2 of You et al. with φ the identity and β of each step."""
     (params,) = _trees(1, seed=1)
     params["zero"] = np.zeros(3)
-    m, v = ({k: np.zeros(shape) for k, shape in PARAMS.items()} for _ in range(2))
     # Weights of the gradients so far in m and v: those of step t last.
     weights_m, weights_v = [], []
     seen = []

@@ -89,40 +89,35 @@ def test_table_of_hyperparams_is_that_of_the_code():
         assert named == set(learnable._SETTINGS.get(name, ()))
 
 
-def gin_after(document, sentence, *includes):
-    """The indented gin of a document that follows a sentence, after other files."""
+def model_of_gin_after(document, sentence, include, gin_file):
+    """The model of a document's indented gin that follows a sentence, and of a file."""
     _, _, rest = read(document).partition(sentence)
     block = re.match(r"\n\n((?:    .*\n|\n)+)", rest).group(1)
-    lines = ["from __gin__ import dynamic_registration"]
-    lines += [f"include {include!r}" for include in includes]
-    return "\n".join(lines) + "\n" + textwrap.dedent(block)
+    gin_file.write_text(
+        f"from __gin__ import dynamic_registration\ninclude {include!r}\n"
+        + textwrap.dedent(block)
+    )
+    with gin_runs.arguments(str(gin_file)) as kwargs:
+        return kwargs["model"]
 
 
 def test_gin_of_the_documents_works(tmp_path):
-    gin_file = tmp_path / "adamw.gin"
-    gin_file.write_text(
-        gin_after(
-            "docs/hyperparams.md",
-            "After the model and the run file:",
-            "gin/quickstart_baseline.gin",
-        )
-    )
-    with gin_runs.arguments(str(gin_file)) as kwargs:
-        optimizer_def = kwargs["model"].optimizer_def
+    optimizer_def = model_of_gin_after(
+        "docs/hyperparams.md",
+        "After the model and the run file:",
+        "gin/quickstart_baseline.gin",
+        tmp_path / "adamw.gin",
+    ).optimizer_def
     names = [hyperparam.name for hyperparam in optimizer_def._hyperparams]
     assert names == ["alpha", "beta1", "weight_decay"]
     assert optimizer_def.hyper_params.weight_decay == 0.01
 
-    gin_file = tmp_path / "sample_translation_infer.gin"
-    gin_file.write_text(
-        gin_after(
-            "docs/translation.md",
-            "instead, in a gin file that includes the others:",
-            "gin/offline_translation_infer.gin",
-        )
-    )
-    with gin_runs.arguments(str(gin_file)) as kwargs:
-        decode_fn = kwargs["model"].decode_fn
+    decode_fn = model_of_gin_after(
+        "docs/translation.md",
+        "instead, in a gin file that includes the others:",
+        "gin/offline_translation_infer.gin",
+        tmp_path / "sample_translation_infer.gin",
+    ).decode_fn
     assert decode_fn.__name__ == "temperature_sample"
 
 

@@ -48,9 +48,12 @@ def test_an_unused_macro_is_found():
     assert "%MISSPELT_MACRO" not in " ".join(bindings.values())
 
 
-def count_parameters(gin_file):
+def instantiate(gin_file):
     with gin_runs.arguments(gin_file) as kwargs:
-        model = kwargs["model"]
+        return kwargs
+
+
+def count_parameters(model):
     variables = jax.eval_shape(
         lambda rng: model.get_initial_variables(rng, INPUT_SHAPES), jax.random.PRNGKey(0)
     )
@@ -59,9 +62,8 @@ def count_parameters(gin_file):
 
 @pytest.mark.parametrize("gin_file", TRAIN_FILES)
 def test_training_file_instantiates(gin_file):
-    assert count_parameters(gin_file) > 0
-    with gin_runs.arguments(gin_file) as kwargs:
-        pass
+    kwargs = instantiate(gin_file)
+    assert count_parameters(kwargs["model"]) > 0
     assert kwargs["train_dataset_cfg"].split == "train"
     assert kwargs["train_eval_dataset_cfg"].split == "validation"
     assert kwargs["checkpoint_cfg"].save.save_dataset
@@ -69,15 +71,17 @@ def test_training_file_instantiates(gin_file):
 
 @pytest.mark.parametrize("gin_file", INFERENCE_FILES)
 def test_inference_file_instantiates(gin_file):
-    training = gin_file.replace("_eval.", "_guided.").replace("_infer.", "_guided.")
-    assert count_parameters(gin_file) == count_parameters(training)
-    with gin_runs.arguments(gin_file) as kwargs:
-        assert kwargs["dataset_cfg"].split == "test"
-        assert kwargs["model"]._default_decoder_params.num_decodes == 4
-        task = kwargs["dataset_cfg"].mixture_or_task_name
-    with gin_runs.arguments(training) as kwargs:
-        assert kwargs["train_dataset_cfg"].mixture_or_task_name == task
-        assert kwargs["infer_eval_dataset_cfg"].mixture_or_task_name == task
+    inference = instantiate(gin_file)
+    training = instantiate(
+        gin_file.replace("_eval.", "_guided.").replace("_infer.", "_guided.")
+    )
+    sizes = [count_parameters(kwargs["model"]) for kwargs in (inference, training)]
+    assert sizes[0] == sizes[1]
+    assert inference["dataset_cfg"].split == "test"
+    assert inference["model"]._default_decoder_params.num_decodes == 4
+    task = inference["dataset_cfg"].mixture_or_task_name
+    assert training["train_dataset_cfg"].mixture_or_task_name == task
+    assert training["infer_eval_dataset_cfg"].mixture_or_task_name == task
 
 
 @pytest.mark.parametrize(
@@ -85,7 +89,7 @@ def test_inference_file_instantiates(gin_file):
     [("gin/t5_small_guided.gin", 60_511_616), ("gin/wmt19_guided.gin", 121_668_096)],
 )
 def test_models_have_the_size_of_the_paper(gin_file, parameters):
-    assert count_parameters(gin_file) == parameters
+    assert count_parameters(instantiate(gin_file)["model"]) == parameters
 
 
 def test_wmt19_learns_as_in_the_paper():
