@@ -1,6 +1,7 @@
 """The held-out guidance batch."""
 
 from collections.abc import Callable, Mapping
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -64,27 +65,35 @@ def _tasks(cfg: utils.DatasetConfig) -> list[seqio.Task]:
     return list(seqio.get_subtasks(provider))
 
 
+def _has(task: seqio.Task, split: str) -> bool:
+    """Whether a task has a split, or that of which TFDS takes a slice."""
+    return split.partition("[")[0] in task.splits
+
+
 def _check_held_out(
     guidance_cfg: utils.DatasetConfig, train_cfg: utils.DatasetConfig
 ) -> None:
-    """Raises ValueError unless the guidance split exists and is not trained on."""
-    for held_out in _tasks(guidance_cfg):
-        if guidance_cfg.split not in held_out.splits:
+    """Raises ValueError unless the guidance split exists and is not trained on.
+
+    Tasks of a mixture that are for evaluation alone need none.
+    """
+    split, tasks = guidance_cfg.split, _tasks(guidance_cfg)
+    trained = [task for task in tasks if _has(task, train_cfg.split)] or tasks
+    for task in trained:
+        if not _has(task, split):
             raise ValueError(
-                f"guidance split {guidance_cfg.split!r} is missing from task "
-                f"{held_out.name}, which has {', '.join(held_out.splits)}: set "
-                "GUIDANCE_SPLIT"
+                f"guidance split {split!r} is missing from task {task.name}, which has "
+                f"{', '.join(task.splits)}: set GUIDANCE_SPLIT"
             )
-        for trained in _tasks(train_cfg):
-            if _overlap(
-                held_out.source, guidance_cfg.split, trained.source, train_cfg.split
-            ):
-                raise ValueError(
-                    f"guidance split {guidance_cfg.split!r} of task {held_out.name} "
-                    f"overlaps the training split {train_cfg.split!r} of task "
-                    f"{trained.name}: set GUIDANCE_SPLIT to a split of other examples, "
-                    "for example to 'guidance'"
-                )
+    for held_out, task in itertools.product(tasks, _tasks(train_cfg)):
+        if not (_has(held_out, split) and _has(task, train_cfg.split)):
+            continue
+        if _overlap(held_out.source, split, task.source, train_cfg.split):
+            raise ValueError(
+                f"guidance split {split!r} of task {held_out.name} overlaps the training "
+                f"split {train_cfg.split!r} of task {task.name}: set GUIDANCE_SPLIT to a "
+                "split of other examples, for example to 'guidance'"
+            )
 
 
 def _overlap(

@@ -2,7 +2,7 @@
 
 import seqio
 
-from gbt_t5x.tasks import span_corruption
+from gbt_t5x.tasks import span_corruption, text_to_text
 
 # The guidance set is one batch of 256 rows of 512 tokens (Appendix C.3.2). These
 # documents fill it if they average 142 tokens; only the first batch is read.
@@ -18,7 +18,5 @@ span_corruption.add_task(
             "validation": "validation",
         },
     ),
-    seqio.SentencePieceVocabulary(
-        "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model"
-    ),
+    text_to_text.VOCABULARY,
 )

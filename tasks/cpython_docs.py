@@ -16,6 +16,7 @@ import inspect
 import pathlib
 import pydoc_data.topics
 import sysconfig
+from typing import NamedTuple
 import warnings
 
 import seqio
@@ -30,26 +31,44 @@ _LEFT_OUT = {"test", "tests", "idlelib", "lib2to3", "site-packages", "turtledemo
 _SHORTEST = 40  # characters; shorter docstrings are mostly labels
 
 
-def _docstrings(node: ast.AST) -> Iterator[str]:
-    """Docstrings of a module, and of the classes and functions in it."""
+class Documented(NamedTuple):
+    """A module, class or function of a source file, and its docstring."""
+
+    node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    docstring: str
+
+
+def _documented(node: ast.AST) -> Iterator[Documented]:
+    """A module, and the classes and functions in it."""
     for child in getattr(node, "body", ()):
         if isinstance(child, ast.ClassDef | ast.If | ast.Try):
-            yield from _docstrings(child)
+            yield from _documented(child)
         elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield ast.get_docstring(child, clean=False) or ""
+            yield Documented(child, inspect.cleandoc(_docstring(child)))
     if isinstance(node, ast.Module | ast.ClassDef):
-        yield ast.get_docstring(node, clean=False) or ""
+        yield Documented(node, inspect.cleandoc(_docstring(node)))
+
+
+def _docstring(node) -> str:
+    return ast.get_docstring(node, clean=False) or ""
+
+
+def sources() -> Iterator[tuple[str, list[Documented]]]:
+    """(path, what it documents) of every source file, in order of path."""
+    root = pathlib.Path(sysconfig.get_path("stdlib"))
+    with _no_garbage_collection():
+        for path in sorted(root.rglob("*.py")):
+            name = path.relative_to(root)
+            if _LEFT_OUT.isdisjoint(name.parts):
+                with warnings.catch_warnings(action="ignore"):
+                    tree = ast.parse(path.read_bytes())
+                yield name.as_posix(), list(_documented(tree))
 
 
 def _documents() -> Iterator[tuple[str, list[str]]]:
     """(name, paragraphs) of every source file and topic, in order of name."""
-    root = pathlib.Path(sysconfig.get_path("stdlib"))
-    for path in sorted(root.rglob("*.py")):
-        name = path.relative_to(root)
-        if _LEFT_OUT.isdisjoint(name.parts):
-            with warnings.catch_warnings(action="ignore"):
-                tree = ast.parse(path.read_bytes())
-            yield name.as_posix(), [inspect.cleandoc(d) for d in _docstrings(tree)]
+    for path, documented in sources():
+        yield path, [docstring for _, docstring in documented]
     for topic, text in sorted(pydoc_data.topics.topics.items()):
         yield f"topic {topic}", text.split("\n\n")
 
@@ -73,12 +92,11 @@ def paragraphs() -> dict[str, dict[str, list[str]]]:
         "validation": {},
     }
     seen: set[str] = set()
-    with _no_garbage_collection():
-        for name, texts in _documents():
-            new = dict.fromkeys(t for t in texts if len(t) >= _SHORTEST and t not in seen)
-            seen.update(new)
-            if new:
-                splits[split_of(name)][name] = list(new)
+    for name, texts in _documents():
+        new = dict.fromkeys(t for t in texts if len(t) >= _SHORTEST and t not in seen)
+        seen.update(new)
+        if new:
+            splits[split_of(name)][name] = list(new)
     return splits
 
 

@@ -61,6 +61,12 @@ def arguments(gin_file: str, *bindings: str) -> Iterator[dict[str, Any]]:
     required = [f"{path} = '/unused'" for path in paths]
     if "translation" in gin_file or "wmt19" in gin_file:
         required.append("DIRECTION = 'de_en'")
+    if "finetune" in gin_file:
+        required.append("INITIAL_CHECKPOINT_PATH = '/unused'")
+    if "finetune" in gin_file or gin_file.endswith(
+        ("quickstart_eval.gin", "small_eval.gin")
+    ):
+        required.append("MIXTURE_OR_TASK_NAME = 'guided_squad'")
     main = sys.modules["__main__"]
     sys.modules["__main__"] = _MAIN
     try:

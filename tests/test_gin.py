@@ -19,13 +19,17 @@ PAIRS = [
     ("gin/t5_small_baseline.gin", "gin/t5_small_guided.gin"),
     ("gin/offline_translation_baseline.gin", "gin/offline_translation_guided.gin"),
     ("gin/wmt19_baseline.gin", "gin/wmt19_guided.gin"),
+    ("gin/quickstart_finetune_baseline.gin", "gin/quickstart_finetune_guided.gin"),
+    ("gin/t5_small_finetune_baseline.gin", "gin/t5_small_finetune_guided.gin"),
 ]
-TRAIN_FILES = sorted(sum(PAIRS, ()))
-INFERENCE_FILES = [
+FROZEN = "gin/t5_small_finetune_frozen.gin"
+TRAIN_FILES = sorted([*sum(PAIRS, ()), FROZEN])
+TRANSLATION_FILES = [
     f"gin/{corpus}_{what}.gin"
     for corpus in ("offline_translation", "wmt19")
     for what in ("eval", "infer")
 ]
+INFERENCE_FILES = [*TRANSLATION_FILES, "gin/quickstart_eval.gin", "gin/t5_small_eval.gin"]
 INPUT_SHAPES = {"encoder_input_tokens": (1, 8), "decoder_input_tokens": (1, 8)}
 
 
@@ -69,14 +73,41 @@ def test_training_file_instantiates(gin_file):
     assert kwargs["checkpoint_cfg"].save.save_dataset
 
 
-@pytest.mark.parametrize("gin_file", INFERENCE_FILES)
-def test_inference_file_instantiates(gin_file):
-    inference = instantiate(gin_file)
-    training = instantiate(
-        gin_file.replace("_eval.", "_guided.").replace("_infer.", "_guided.")
-    )
+def instantiate_both(gin_file, training_file):
+    """What inference and training run, of the same model."""
+    inference, training = instantiate(gin_file), instantiate(training_file)
     sizes = [count_parameters(kwargs["model"]) for kwargs in (inference, training)]
     assert sizes[0] == sizes[1]
+    return inference, training
+
+
+@pytest.mark.parametrize("model", ["quickstart", "t5_small"])
+def test_evaluation_is_of_what_fine_tuning_validates(model):
+    evaluation, training = instantiate_both(
+        f"gin/{model}_eval.gin", f"gin/{model}_finetune_guided.gin"
+    )
+    cfg, validation = evaluation["dataset_cfg"], training["infer_eval_dataset_cfg"]
+    assert cfg.split == validation.split == "validation"
+    assert cfg.task_feature_lengths == validation.task_feature_lengths
+    assert cfg.mixture_or_task_name == validation.mixture_or_task_name
+
+
+def test_finetuning_is_that_of_the_paper():
+    """Appendix C.4, with T5's learning rate."""
+    with gin_runs.arguments("gin/t5_small_finetune_baseline.gin") as kwargs:
+        schedule = gin.get_bindings("trainer.Trainer")["learning_rate_fn"]
+    assert kwargs["train_dataset_cfg"].batch_size == 8
+    assert kwargs["total_steps"] == 1_000_000 + 250_000
+    assert {float(schedule(step)) for step in (1_000_000, 1_250_000)} == {
+        np.float32(1e-3)
+    }
+
+
+@pytest.mark.parametrize("gin_file", TRANSLATION_FILES)
+def test_translation_file_instantiates(gin_file):
+    inference, training = instantiate_both(
+        gin_file, gin_file.replace("_eval.", "_guided.").replace("_infer.", "_guided.")
+    )
     assert inference["dataset_cfg"].split == "test"
     assert inference["model"]._default_decoder_params.num_decodes == 4
     task = inference["dataset_cfg"].mixture_or_task_name

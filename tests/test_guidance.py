@@ -1,5 +1,7 @@
 """The guidance split is held out, or training does not start."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import seqio
@@ -36,6 +38,47 @@ def test_overlapping_split():
     message = "split 'train' of task tiny_random_tokens overlaps.*set GUIDANCE_SPLIT"
     with pytest.raises(ValueError, match=message):
         make_trainer(guidance_dataset_cfg=tiny.dataset_cfg("train"))
+
+
+def mixture(splits):
+    """The tasks of tiny_random_tokens' examples with these splits, in a mixture."""
+    names = []
+    for i, of_task in enumerate(splits):
+        names.append(f"tiny_part_{i}_{'_'.join(of_task)}")
+        if names[-1] not in seqio.TaskRegistry.names():
+            task = seqio.get_mixture_or_task(tiny.TASK)
+            source = seqio.FunctionDataSource(tiny._examples, splits=of_task)
+            seqio.TaskRegistry.add(
+                names[-1],
+                source=source,
+                preprocessors=task.preprocessors,
+                output_features=task.output_features,
+            )
+    return seqio.Mixture("tiny_mixture", names, default_rate=1)
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ([("train", "guidance"), ("validation",)], None),
+        (
+            [("train", "guidance"), ("train",)],
+            "'guidance' is missing from task tiny_part_1",
+        ),
+        ([("train",), ("validation",)], "'guidance' is missing from task tiny_part_0"),
+        ([("validation",)], "'guidance' is missing from task tiny_part_0_validation"),
+    ],
+)
+def test_every_task_of_a_mixture_that_trains_guides(splits, message):
+    cfg = dataclasses.replace(
+        tiny.dataset_cfg("guidance"), mixture_or_task_name=mixture(splits)
+    )
+    train_cfg = dataclasses.replace(cfg, split="train")
+    if message is None:
+        guidance._check_held_out(cfg, train_cfg)
+    else:
+        with pytest.raises(ValueError, match=message):
+            guidance._check_held_out(cfg, train_cfg)
 
 
 def test_split_smaller_than_a_batch():

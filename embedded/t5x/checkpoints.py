@@ -1,7 +1,7 @@
 """Checkpoints of the train state and the data position, by orbax.
 
 model_dir/checkpoint_STEP/state holds the train state, and /dataset the position in the
-training data. T5X writes and reads the same layout.
+training data. T5X writes and reads the same layout. Its older one is only read.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,8 @@ from flax import traverse_util
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
-from t5x import partitioning, train_state as train_state_lib
+from t5x import legacy_checkpoints, partitioning, train_state as train_state_lib
+from t5x.legacy_checkpoints import Path
 
 _PREFIX = "checkpoint"
 _INITIALIZE = (
@@ -58,7 +59,9 @@ def all_steps(model_dir: str) -> list[int]:
 
 def check_exists(path: str) -> None:
     """Raises ValueError unless a folder is a finished checkpoint."""
-    if not os.path.isdir(os.path.join(path, "state")):
+    if not (
+        os.path.isdir(os.path.join(path, "state")) or legacy_checkpoints.is_legacy(path)
+    ):
         steps = all_steps(os.path.dirname(os.path.abspath(path)))
         beside = f"; beside it are those of steps {steps}" if steps else ""
         raise ValueError(
@@ -165,23 +168,39 @@ class OrbaxCheckpointManagerInterface:
         shapes = _flatten(self._shapes.state_dict())
         fallback = _matching(_flatten(fallback_state or {}), from_fallback)
         wanted = {k: s for k, s in shapes.items() if k not in fallback}
-        saved = _saved_shapes(os.path.join(path, "state"))
+        legacy = legacy_checkpoints.is_legacy(path)
+        reader = legacy_checkpoints.LegacyCheckpoint(path) if legacy else None
+        saved = reader.shapes() if reader else _saved_shapes(os.path.join(path, "state"))
         _check_shapes(path, wanted, saved, strict)
         axes = self._partitioner.get_mesh_axes(self._shapes).state_dict()
         shardings = _flatten(self._partitioner.shardings(axes))
-        read = {k: s for k, s in wanted.items() if k in saved}
-        restore_args = {
+        args = {
             k: ocp.ArrayRestoreArgs(
                 sharding=shardings[k],
                 global_shape=s.shape,
                 dtype=(self._restore_dtype if k[0] == "target" else None) or s.dtype,
             )
-            for k, s in read.items()
+            for k, s in wanted.items()
+            if k in saved
         }
+        if reader:
+            restored = {
+                k: jax.device_put(reader.read(k).astype(a.dtype), a.sharding)
+                for k, a in args.items()
+            }
+        else:
+            restored = self._read(path, {k: wanted[k] for k in args}, args)
+        state = shapes | fallback | restored
+        return self._shapes.restore_state(traverse_util.unflatten_dict(state))
+
+    def _read(
+        self, path: str, shapes: Mapping[Path, Any], args: Mapping[Path, Any]
+    ) -> dict[Path, Any]:
+        """Arrays of a checkpoint; also moves the dataset iterator."""
         items: dict[str, Any] = {
             "state": ocp.args.PyTreeRestore(
-                traverse_util.unflatten_dict(read),
-                restore_args=traverse_util.unflatten_dict(restore_args),
+                traverse_util.unflatten_dict(shapes),
+                restore_args=traverse_util.unflatten_dict(args),
                 partial_restore=True,
             )
         }
@@ -193,21 +212,20 @@ class OrbaxCheckpointManagerInterface:
             args=ocp.args.Composite(**items),
             directory=directory,
         )
-        state = shapes | fallback | _flatten(restored["state"])
-        return self._shapes.restore_state(traverse_util.unflatten_dict(state))
+        return _flatten(restored["state"])
 
 
-def _flatten(tree: Any) -> dict[tuple[str, ...], Any]:
+def _flatten(tree: Any) -> dict[Path, Any]:
     return traverse_util.flatten_dict(tree, keep_empty_nodes=True)
 
 
-def _matching(arrays: Mapping[tuple[str, ...], Any], patterns: Sequence[str]) -> dict:
+def _matching(arrays: Mapping[Path, Any], patterns: Sequence[str]) -> dict:
     """The arrays whose names match one of the patterns.
 
     Raises:
         ValueError: a pattern matches no name.
     """
-    found: dict[tuple[str, ...], Any] = {}
+    found: dict[Path, Any] = {}
     for pattern in patterns:
         matches = {k: x for k, x in arrays.items() if re.fullmatch(pattern, "/".join(k))}
         if not matches:
@@ -219,7 +237,7 @@ def _matching(arrays: Mapping[tuple[str, ...], Any], patterns: Sequence[str]) ->
     return found
 
 
-def _saved_shapes(directory: str) -> dict[tuple[str, ...], tuple[int, ...]]:
+def _saved_shapes(directory: str) -> dict[Path, tuple[int, ...]]:
     """Path -> shape of the arrays in a checkpoint."""
     metadata = ocp.PyTreeCheckpointHandler(use_ocdbt=True).metadata(epath.Path(directory))
     arrays = traverse_util.flatten_dict(metadata.tree)
@@ -228,8 +246,8 @@ def _saved_shapes(directory: str) -> dict[tuple[str, ...], tuple[int, ...]]:
 
 def _check_shapes(
     path: str,
-    shapes: Mapping[tuple[str, ...], Any],
-    saved: Mapping[tuple[str, ...], tuple[int, ...]],
+    shapes: Mapping[Path, Any],
+    saved: Mapping[Path, tuple[int, ...]],
     strict: bool,
 ) -> None:
     """Raises ValueError unless a checkpoint has the arrays that are wanted."""

@@ -174,7 +174,7 @@ class ShardedDatasetIterator(dataset_iterator.DatasetIterator):
 
 
 def prepare_train_iter(
-    train_iter: tf.data.Dataset,
+    train_iter: tf.data.Dataset | dataset_iterator.DatasetIterator,
     *,
     partitioner: partitioning.PjitPartitioner,
     checkpoint_cfg: Any,
@@ -182,9 +182,10 @@ def prepare_train_iter(
 ) -> dataset_iterator.PeekableDatasetIterator:
     """An iterator over batches on the mesh, whose position can be saved and restored."""
     del checkpoint_cfg, data_layout  # of use with several hosts
-    batches = dataset_iterator.TfDatasetIterator(train_iter, checkpoint=True)
+    if isinstance(train_iter, tf.data.Dataset):
+        train_iter = dataset_iterator.TfDatasetIterator(train_iter, checkpoint=True)
     return dataset_iterator.PeekableDatasetIterator(
-        ShardedDatasetIterator(batches, partitioner)
+        ShardedDatasetIterator(train_iter, partitioner)
     )
 
 

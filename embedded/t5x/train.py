@@ -47,6 +47,7 @@ def train(
     use_hardware_rng: bool = False,
     summarize_config_fn: Callable[[str, Any, int], None],
     inference_evaluator_cls: Callable[..., seqio.Evaluator] = seqio.Evaluator,
+    get_dataset_fn: Callable[..., Any] = utils.get_dataset,
     run_eval_before_training: bool = False,
 ) -> tuple[int, train_state_lib.FlaxOptimTrainState]:
     """Trains up to `total_steps`, from the newest checkpoint in `model_dir` if any.
@@ -70,6 +71,9 @@ def train(
         use_hardware_rng: JAX's faster key type, reproducible on one platform only.
         summarize_config_fn: called with model_dir, a summary writer and the step.
         inference_evaluator_cls: seqio.Evaluator, perhaps with bound arguments.
+        get_dataset_fn: gives the training data, a tf.data.Dataset or a DatasetIterator of
+            clu; called with its configuration, the shard, the number of shards and the
+            model's feature converter.
         run_eval_before_training: evaluate the starting point too.
 
     Returns:
@@ -91,7 +95,9 @@ def train(
     seed = int(time.time()) if random_seed is None else random_seed
     init_rng, trainer_rng = jax.random.split(jax.random.PRNGKey(seed))
 
-    train_iter = _training_data(train_dataset_cfg, model, partitioner, checkpoint_cfg)
+    train_iter = _training_data(
+        train_dataset_cfg, model, partitioner, checkpoint_cfg, get_dataset_fn
+    )
     eval_datasets = _eval_data(train_eval_dataset_cfg, model, partitioner, eval_steps)
 
     spec = train_iter.element_spec
@@ -203,11 +209,12 @@ def _training_data(
     model: models.BaseTransformerModel,
     partitioner: partitioning.PjitPartitioner,
     checkpoint_cfg: utils.CheckpointConfig,
+    get_dataset_fn: Callable[..., Any],
 ) -> dataset_iterator.PeekableDatasetIterator:
     """Training batches on the mesh."""
     utils.verify_matching_vocabs(cfg, model)
     layout = partitioner.get_data_layout(cfg.batch_size)
-    batches = utils.get_dataset(
+    batches = get_dataset_fn(
         cfg, layout.shard_id, layout.num_shards, model.FEATURE_CONVERTER_CLS
     )
     return utils.prepare_train_iter(

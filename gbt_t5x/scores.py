@@ -1,0 +1,408 @@
+"""The paper's Tables 3, 6 and 7, from the evaluations of fine-tuned models.
+
+    python -m gbt_t5x.scores [LABEL=]DIR ...
+
+A DIR holds the runs of one model, and is one column of the tables. Every folder below it
+with a file `TASK-metrics.jsonl`, which T5X's training and evaluation write to
+`inference_eval`, is a repeat of that task.
+
+Table 6 has every metric, its maximum over repeats; Table 7 the mean; a further table the
+sample standard deviation (n - 1), which the paper leaves out. Metrics are rows, so that
+tables fit a terminal. A task is the mean of its metrics, a suite the average of its tasks
+(Appendix C.3.3): in Table 7 of their means, in Tables 3 and 6 of their maxima.
+
+What is missing is a dash, as is the average of a suite that lacks a task, which stderr
+names. Tasks that are in no suite make one more, `other`.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import csv
+import dataclasses
+import io
+import json
+import re
+import statistics
+import sys
+
+from etils import epath
+
+Values = list[float]  # of repeats
+_SUFFIX = "-metrics.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A row: its heading, its task and key in seqio, and t5's name of the task."""
+
+    heading: str
+    task: str
+    key: str
+    alias: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Metrics whose mean is the task's."""
+
+    name: str
+    metrics: tuple[Metric, ...]
+
+
+def _task(name: str, guided: str, t5: str, **metrics: str) -> Task:
+    return Task(
+        name,
+        tuple(Metric(heading, guided, key, t5) for heading, key in metrics.items()),
+    )
+
+
+def _glue(name: str, config: str, **metrics: str) -> Task:
+    return _task(name, f"guided_glue_{config}", f"glue_{config}_v002", **metrics)
+
+
+def _super_glue(name: str, config: str, **metrics: str) -> Task:
+    t5 = f"super_glue_{config}_v102"
+    return _task(name, f"guided_super_glue_{config}", t5, **metrics)
+
+
+_ACC = {"acc": "accuracy"}
+_F1_ACC = {"F1": "f1", "acc": "accuracy"}
+SUITES = {
+    "GLUE": (
+        _glue("CoLA", "cola", corr="matthews_corrcoef"),
+        _glue("SST", "sst2", **_ACC),
+        _glue("MRPC", "mrpc", **_F1_ACC),
+        _glue("STS", "stsb", Pearson="pearson_corrcoef", Spearman="spearman_corrcoef"),
+        _glue("QQP", "qqp", **_F1_ACC),
+        Task(
+            "MNLI",
+            (
+                *_glue("", "mnli_matched", **{"m acc": "accuracy"}).metrics,
+                *_glue("", "mnli_mismatched", **{"mm acc": "accuracy"}).metrics,
+            ),
+        ),
+        _glue("QNLI", "qnli", **_ACC),
+        _glue("RTE", "rte", **_ACC),
+        _glue("WNLI", "wnli", **_ACC),
+    ),
+    "SQuAD": (_task("SQuAD", "guided_squad", "squad_v010_allanswers", EM="em", F1="f1"),),
+    "SuperGLUE": (
+        _super_glue("BoolQ", "boolq", **_ACC),
+        _super_glue("CB", "cb", F1="mean_3class_f1", acc="accuracy"),
+        _super_glue("COPA", "copa", **_ACC),
+        _super_glue("MultiRC", "multirc", F1a="f1", EM="exact_match"),
+        _super_glue("ReCoRD", "record", F1="f1", acc="em"),
+        _super_glue("RTE", "rte", **_ACC),
+        _super_glue("WiC", "wic", **_ACC),
+        _task(
+            "WSC",
+            "guided_super_glue_wsc_eval",
+            "super_glue_wsc_v102_simple_eval",
+            **_ACC,
+        ),
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A model's evaluations: (task, metric key) -> values of its repeats."""
+
+    label: str
+    values: Mapping[tuple[str, str], Values]
+
+    def of(self, metric: Metric) -> Values:
+        """The values of a metric, by either name of its task."""
+        return [
+            value
+            for task in (metric.task, metric.alias)
+            for value in self.values.get((task, metric.key), [])
+        ]
+
+
+def read_run(argument: str, best: bool = False) -> Run:
+    """Reads a run's evaluations.
+
+    Args:
+        argument: `DIR` or `LABEL=DIR`.
+        best: whether the step with the highest mean of the task's metrics counts, as for
+            T5, and not the last.
+
+    Raises:
+        ValueError: no such folder, no metrics in it, or a line that is not JSON.
+    """
+    label, _, folder = argument.rpartition("=")
+    path = epath.Path(folder)
+    files = list(_files(path)) if path.is_dir() else []
+    if not files:
+        what = "no metrics of evaluations in" if path.exists() else "no folder"
+        raise ValueError(
+            f"{what} {folder}: name a MODEL_DIR, an EVAL_OUTPUT_DIR, or a folder of them"
+        )
+    values: dict[tuple[str, str], Values] = {}
+    for file in files:
+        task = file.name.removesuffix(_SUFFIX)
+        for key, value in _metrics(file, best).items():
+            values.setdefault((task, key), []).append(value)
+    return Run(label or path.name or folder, values)
+
+
+def _files(folder: epath.Path) -> Iterator[epath.Path]:
+    """Files of metrics, in order of path. Checkpoints hold none."""
+    for path in sorted(folder.iterdir()):
+        if path.name.endswith(_SUFFIX):
+            yield path
+        elif not path.name.startswith("checkpoint_") and path.is_dir():
+            yield from _files(path)
+
+
+def _metrics(file: epath.Path, best: bool) -> dict[str, float]:
+    """Metric key -> value, at the last or the best step."""
+    steps = []
+    for number, line in enumerate(file.read_text().splitlines(), 1):
+        try:
+            found = json.loads(line)
+            found.pop("step")
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ValueError(
+                f"{file}, line {number}: not metrics of a step: {line[:80]!r}"
+            ) from error
+        steps.append({k: float(v) for k, v in found.items() if _is_number(v)})
+    if not steps:
+        raise ValueError(f"{file} is empty: evaluate again, or remove it")
+    if not best:
+        return steps[-1]
+    return max(steps, key=lambda metrics: statistics.fmean(metrics.values() or [0.0]))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+Cell = float | None
+Reduce = Callable[[Sequence[float]], Cell]
+Row = tuple[str, list[Cell]]  # heading, and the value of every run
+
+
+def _deviation(values: Sequence[float]) -> Cell:
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+_REDUCE: dict[str, Reduce] = {
+    "6": max,
+    "7": statistics.fmean,
+    "std": _deviation,
+    "repeats": lambda values: float(len(values)),
+}
+TITLES = {
+    "3": "Table 3: tasks, maximum over repeats",
+    "6": "Table 6: metrics, maximum over repeats",
+    "7": "Table 7: metrics, mean over repeats",
+    "std": "Standard deviation over repeats",
+    "repeats": "Number of repeats",
+}
+
+
+def _mean(cells: Sequence[Cell]) -> Cell:
+    """The mean, unless something is missing."""
+    known = [cell for cell in cells if cell is not None]
+    return statistics.fmean(known) if known and len(known) == len(cells) else None
+
+
+def _of_metric(run: Run, metric: Metric, reduce: Reduce) -> Cell:
+    values = run.of(metric)
+    return reduce(values) if values else None
+
+
+def _of_task(run: Run, task: Task, reduce: Reduce) -> Cell:
+    return _mean([_of_metric(run, metric, reduce) for metric in task.metrics])
+
+
+def _average(run: Run, tasks: Sequence[Task], table: str) -> Cell:
+    """Of a suite: the mean of its tasks; its deviation is that of every repeat's mean."""
+    if table in ("6", "7"):
+        return _mean([_of_task(run, task, _REDUCE[table]) for task in tasks])
+    repeats = {len(run.of(metric)) for task in tasks for metric in task.metrics}
+    if len(repeats) != 1 or 0 in repeats:
+        return None
+    means = [
+        statistics.fmean(
+            statistics.fmean(run.of(metric)[i] for metric in task.metrics)
+            for task in tasks
+        )
+        for i in range(repeats.pop())
+    ]
+    return _REDUCE[table](means)
+
+
+def _suites(runs: Sequence[Run]) -> dict[str, tuple[Task, ...]]:
+    """The suites that any run has something of, and the tasks that are in none."""
+    known = {
+        (task, m.key)
+        for tasks in SUITES.values()
+        for t in tasks
+        for m in t.metrics
+        for task in (m.task, m.alias)
+    }
+    found = {key for run in runs for key in run.values}
+    of_known_tasks = {task for task, _ in known}
+    other: dict[str, list[str]] = {}
+    for task, key in sorted(found):
+        if task not in of_known_tasks:
+            other.setdefault(task, []).append(key)
+    suites = {
+        name: tasks
+        for name, tasks in SUITES.items()
+        if any(run.of(m) for run in runs for t in tasks for m in t.metrics)
+    }
+    if other:
+        suites["other"] = tuple(
+            Task(task, tuple(Metric(key, task, key, "") for key in keys))
+            for task, keys in other.items()
+        )
+    return suites
+
+
+def make_table(runs: Sequence[Run], table: str) -> dict[str, list[Row]]:
+    """Suite -> rows, the last of which is the suite's average.
+
+    Args:
+        runs: the columns.
+        table: a key of TITLES.
+    """
+    suites = {}
+    for name, tasks in _suites(runs).items():
+        rows: list[Row] = []
+        if table == "3":
+            if name == "SQuAD":
+                continue
+            rows = [(t.name, [_of_task(run, t, max) for run in runs]) for t in tasks]
+        else:
+            rows = [
+                (
+                    f"{task.name} {metric.heading}",
+                    [_of_metric(run, metric, _REDUCE[table]) for run in runs],
+                )
+                for task in tasks
+                for metric in task.metrics
+            ]
+        of = "6" if table == "3" else table
+        if len(tasks) > 1:
+            rows.append(("average", [_average(run, tasks, of) for run in runs]))
+        suites[name] = rows
+    return suites
+
+
+def _missing(runs: Sequence[Run]) -> Iterator[str]:
+    for name, tasks in _suites(runs).items():
+        for run in runs:
+            lacks = [
+                f"{task.name} {metric.heading}"
+                for task in tasks
+                for metric in task.metrics
+                if not run.of(metric)
+            ]
+            if lacks:
+                yield f"{run.label} has no average of {name}: it lacks {', '.join(lacks)}"
+
+
+def _text(cell: Cell, table: str) -> str:
+    if cell is None:
+        return "-"
+    return f"{cell:.0f}" if table == "repeats" else f"{cell:.1f}"
+
+
+def format_table(runs: Sequence[Run], table: str, style: str) -> str:
+    """A table as text.
+
+    Args:
+        runs: the columns.
+        table: a key of TITLES.
+        style: 'markdown', 'csv' or 'latex'.
+    """
+    lines = [
+        [suite, heading, *(_text(cell, table) for cell in cells)]
+        for suite, rows in make_table(runs, table).items()
+        for heading, cells in rows
+    ]
+    header = ["suite", "metric" if table != "3" else "task", *(run.label for run in runs)]
+    if style == "csv":
+        return _csv([["table", *header], *([table, *line] for line in lines)])
+    if style == "latex":
+        return _latex(TITLES[table], header, lines)
+    return f"{TITLES[table]}\n\n{_markdown(header, lines)}"
+
+
+def _csv(lines: Sequence[Sequence[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()
+
+
+def _markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
+    rule = [f"{'-' * w}" if i < 2 else f"{'-' * (w - 1)}:" for i, w in enumerate(widths)]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    return "\n".join(map(line, [header, rule, *lines])) + "\n"
+
+
+def _latex(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    def line(cells: Sequence[str]) -> str:
+        escaped = (re.sub(r"([_&%$#{}])", r"\\\1", cell) for cell in cells)
+        return f"  {' & '.join(escaped)} \\\\"
+
+    columns = "ll" + "r" * (len(header) - 2)
+    return "\n".join(
+        [
+            f"% {title}",
+            f"\\begin{{tabular}}{{{columns}}}",
+            line(header),
+            "  \\hline",
+            *map(line, lines),
+            "\\end{tabular}\n",
+        ]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m gbt_t5x.scores",
+        description="Prints the paper's Tables 3, 6 and 7, from evaluations of T5X.",
+    )
+    parser.add_argument(
+        "runs", nargs="+", metavar="[LABEL=]DIR", help="the runs of a model, a column"
+    )
+    parser.add_argument(
+        "--table", nargs="+", choices=TITLES, default=list(TITLES), help="default: all"
+    )
+    parser.add_argument(
+        "--format", choices=("markdown", "csv", "latex"), default="markdown"
+    )
+    parser.add_argument(
+        "--best",
+        action="store_true",
+        help="of an evaluation's steps the best counts, as for T5, and not the last",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        runs = [read_run(run, options.best) for run in options.runs]
+        labels = [run.label for run in runs]
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"labels {labels} are not distinct: write LABEL=DIR")
+    except ValueError as error:
+        parser.exit(1, f"{error}\n")
+    print("\n".join(format_table(runs, t, options.format) for t in options.table))
+    for line in _missing(runs):
+        print(line, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""Fine-tuning from gin: what a run takes over from a checkpoint, and what it does not."""
+
+import os
+import pathlib
+import re
+from typing import Any
+
+from flax import serialization, traverse_util
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+import tensorstore
+
+import gin_runs
+import text_runs
+
+TASK = "offline_kind"
+STEPS = 2  # of pre-training, as in gin_runs.TINY
+KEEP = "RESET = None"
+KEPT = "target/.*|.*/(v|v_row|v_col)|state/step"  # in any case
+FRESH = {"state/hyperparams/alpha": 0.0, "state/hyperparams/beta1": np.log(0.9 / 0.1)}
+
+
+def flat(tree: Any) -> dict[str, np.ndarray]:
+    arrays = traverse_util.flatten_dict(tree, sep="/")
+    return {name: np.asarray(array) for name, array in arrays.items()}
+
+
+def read(checkpoint: pathlib.Path) -> dict[str, np.ndarray]:
+    return flat(ocp.PyTreeCheckpointer().restore(checkpoint / "state"))
+
+
+def names(arrays: dict[str, np.ndarray], pattern: str) -> set[str]:
+    return {name for name in arrays if re.fullmatch(pattern, name)}
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """kind -> the checkpoint that pre-training of that kind ended with."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    for kind in ("baseline", "guided"):
+        gin_runs.train(f"gin/quickstart_{kind}.gin", folder / kind)
+    return {
+        kind: folder / kind / f"checkpoint_{STEPS}" for kind in ("baseline", "guided")
+    }
+
+
+def finetune(
+    kind: str, checkpoint: pathlib.Path, model_dir: Any, *bindings: str, steps: int = 0
+) -> dict[str, np.ndarray]:
+    """Fine-tunes for some steps. Returns the arrays of the train state."""
+    step, state = gin_runs.train(
+        f"gin/quickstart_finetune_{kind}.gin",
+        model_dir,
+        f"MIXTURE_OR_TASK_NAME = {TASK!r}",
+        f"INITIAL_CHECKPOINT_PATH = {os.fspath(checkpoint)!r}",
+        f"TRAIN_STEPS = {STEPS + steps}",
+        "EVALUATOR_NUM_EXAMPLES = 4",
+        "TASK_FEATURE_LENGTHS = {'inputs': 128, 'targets': 32}",
+        *bindings,
+    )
+    assert step == STEPS + steps
+    return flat(state.state_dict())
+
+
+def assert_equal(arrays, expected, keys):
+    assert keys
+    for key in keys:
+        np.testing.assert_array_equal(arrays[key], expected[key], err_msg=key)
+
+
+@pytest.mark.parametrize("source", ["baseline", "guided"])
+@pytest.mark.parametrize("kind", ["baseline", "guided"])
+def test_parameters_are_kept_and_hyperparams_reset(kind, source, pretrained, tmp_path):
+    saved = read(pretrained[source])
+    state = finetune(kind, pretrained[source], tmp_path)
+    assert_equal(state, saved, names(saved, KEPT))
+    assert not any(state[key].any() for key in names(state, ".*/m"))
+    learned = names(state, ".*hyperparams.*")
+    assert learned == (FRESH.keys() if kind == "guided" else set())
+    for key in learned:
+        np.testing.assert_allclose(state[key], FRESH[key], rtol=1e-6)
+        assert source == "baseline" or saved[key] != state[key], "nothing was learned"
+    assert not any(state[key].any() for key in names(state, ".*meta_state.*"))
+
+
+def test_guided_run_keeps_what_a_guided_run_learned(pretrained, tmp_path):
+    saved = read(pretrained["guided"])
+    state = finetune("guided", pretrained["guided"], tmp_path, KEEP)
+    assert len(names(saved, ".*meta_state.*")) >= 4
+    assert state.keys() == saved.keys()
+    assert_equal(state, saved, saved.keys())
+
+
+def test_nothing_is_kept_that_was_not_learned(pretrained, tmp_path):
+    with pytest.raises(ValueError, match="(?s)hyperparams|shape|lacks"):
+        finetune("guided", pretrained["baseline"], tmp_path, KEEP)
+
+
+def test_frozen_hyperparams_are_those_of_the_guided_run(pretrained, tmp_path):
+    """The run trains with them, fixed."""
+    gin_file = tmp_path / "frozen.gin"
+    gin_file.write_text(
+        "include 'gin/quickstart_finetune_baseline.gin'\n"
+        "include 'gin/guidance/frozen.gin'\n"
+    )
+    bindings = (
+        f"MIXTURE_OR_TASK_NAME = {TASK!r}",
+        f"INITIAL_CHECKPOINT_PATH = {os.fspath(pretrained['guided'])!r}",
+        "EVALUATOR_NUM_EXAMPLES = 4",
+        "TASK_FEATURE_LENGTHS = {'inputs': 128, 'targets': 32}",
+        f"TRAIN_STEPS = {STEPS + 2}",
+    )
+    saved = read(pretrained["guided"])
+    _, state = gin_runs.train(str(gin_file), tmp_path / "run", *bindings)
+    state = flat(state.state_dict())
+    assert state["state/step"] == STEPS + 2
+    assert_equal(state, saved, names(saved, ".*hyperparams.*"))
+    embedding = "target/token_embedder/embedding"
+    assert (state[embedding] != saved[embedding]).any()
+
+
+@pytest.mark.parametrize("kind", ["baseline", "guided"])
+def test_finetuning_resumes_exactly(kind, pretrained, tmp_path):
+    """A stopped run goes on from its own checkpoint, not from the initial one."""
+    arguments = (kind, pretrained["baseline"])
+    period = ("CHECKPOINT_PERIOD = 2", "EVAL_PERIOD = 2")
+    whole = finetune(*arguments, tmp_path / "whole", *period, steps=4)
+    finetune(*arguments, tmp_path / "halves", *period, steps=2)
+    halves = finetune(*arguments, tmp_path / "halves", *period, steps=4)
+    assert whole.keys() == halves.keys()
+    assert_equal(halves, whole, whole.keys())
+    metrics = tmp_path / f"halves/inference_eval/{TASK}-metrics.jsonl"
+    steps = [line["step"] for line in text_runs.read_json_lines(metrics)]
+    assert steps == [STEPS + 2, STEPS + 4]
+
+
+def write_legacy(folder: pathlib.Path, arrays: dict[str, np.ndarray], old: bool) -> None:
+    """Writes T5X's first format: arrays of two axes in TensorStore, others inline.
+
+    Args:
+        folder: the checkpoint's, which is made.
+        arrays: name -> array.
+        old: where TensorStore before 0.1.14 has the path of an array.
+    """
+    leaves: dict[str, Any] = {}
+    for name, array in arrays.items():
+        leaves[name] = array
+        if array.ndim < 2:
+            continue
+        path = name.replace("/", ".")
+        store = tensorstore.open(
+            {
+                "driver": "zarr",
+                "kvstore": {"driver": "file", "path": os.fspath(folder / path)},
+                "metadata": {"chunks": [*array.shape], "compressor": {"id": "gzip"}},
+            },
+            dtype=array.dtype,
+            shape=array.shape,
+            create=True,
+        ).result()
+        store.write(array).result()
+        spec = store.spec().to_json()
+        leaf = {"driver": "zarr", "dtype": "float32", "metadata": spec["metadata"]}
+        leaf |= {"path": path} if old else {}
+        leaf["kvstore"] = {"driver": "gfile"} | ({} if old else {"path": path})
+        leaf["metadata"] |= {"shape": [*array.shape]}
+        leaves[name] = leaf
+    tree = {"version": 3, "optimizer": traverse_util.unflatten_dict(leaves, sep="/")}
+    (folder / "checkpoint").write_bytes(serialization.msgpack_serialize(tree))
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("kind", ["baseline", "guided"])
+def test_public_checkpoints_are_read(kind, old, pretrained, tmp_path):
+    """T5's are in T5X's first format."""
+    saved = read(pretrained["baseline"])
+    folder = tmp_path / f"checkpoint_{STEPS}"
+    write_legacy(folder, saved, old)
+    state = finetune(kind, folder, tmp_path / "run")
+    assert_equal(state, saved, names(saved, KEPT))
+
+
+def test_evaluation_scores_what_fine_tuning_scored(pretrained, tmp_path):
+    finetune("baseline", pretrained["guided"], tmp_path / "run", steps=2)
+    gin_runs.evaluate(
+        "gin/quickstart_eval.gin",
+        *(line for line in gin_runs.TINY if line.startswith("network")),
+        f"MIXTURE_OR_TASK_NAME = {TASK!r}",
+        f"CHECKPOINT_PATH = {os.fspath(tmp_path / 'run/checkpoint_4')!r}",
+        f"EVAL_OUTPUT_DIR = {os.fspath(tmp_path / 'eval')!r}",
+        "seqio.Evaluator.num_examples = 4",
+    )
+    lines = {
+        where: text_runs.read_json_lines(
+            tmp_path / where / f"inference_eval/{TASK}-metrics.jsonl"
+        )
+        for where in ("run", "eval")
+    }
+    assert lines["run"][-1] == lines["eval"][-1]
