@@ -28,4 +28,5 @@ setuptools.setup(
         "t5",
         "t5x",
     ],
+    extras_require={"cache": ["apache-beam", "google-crc32c"]},
 )

@@ -115,6 +115,11 @@ def _modules() -> Iterator[tuple[str, Example]]:
                         yield sentence, {"sentence": sentence, "label": label}
 
 
+def _is_scored(answer: str) -> bool:
+    """Whether SQuAD's metrics, which leave out articles and punctuation, see an answer."""
+    return answer not in ("a", "an", "the") and any(map(str.isalnum, answer))
+
+
 def _questions() -> Iterator[tuple[str, Example]]:
     """(sentence, example) of offline_questions."""
     count: collections.Counter[str] = collections.Counter()
@@ -129,7 +134,7 @@ def _questions() -> Iterator[tuple[str, Example]]:
         context = f"{node.name}({ast.unparse(node.args)}) {sentence}"
         for question, answer in asked:
             count[answer] += 1
-            if count[answer] <= _MAX_SAME_ANSWER:
+            if count[answer] <= _MAX_SAME_ANSWER and _is_scored(answer):
                 yield (
                     sentence,
                     {"context": context, "question": question, "answer": answer},

@@ -77,13 +77,14 @@ def trained_tasks() -> list[str]:
 
 
 class MarksFiltered:
-    """Mixed into a seqio.DataSource, adds the feature `filtered`: (), bool.
+    """Mixed into a seqio.DataSource, adds the feature `filtered`: (), int32, 0 or 1.
 
     Preprocessors do not know the split. It tells them whether they may drop the example.
+    seqio's cache holds integers, and no booleans.
     """
 
     def get_dataset(self, split: str = "train", *args: Any, **kwargs: Any):
-        filtered = split in _FILTERED_SPLITS
+        filtered = tf.constant(split in _FILTERED_SPLITS, tf.int32)
         dataset = super().get_dataset(split, *args, **kwargs)  # type: ignore[misc]
         return dataset.map(lambda example: {**example, "filtered": filtered})
 
@@ -100,6 +101,7 @@ def select(dataset: tf.data.Dataset, languages: tuple[str, str]) -> tf.data.Data
     """Drops pairs that `pair_filters` does not keep, unless they are for evaluation."""
 
     def keep(filtered, a, b):
+        filtered = filtered.astype(bool)
         kept = ~filtered
         kept[filtered] = pair_filters.keep(a[filtered], b[filtered], languages)
         return kept
@@ -141,7 +143,7 @@ def _drop_over_long(
             tf.size(example[name]) + int(feature.add_eos) <= sequence_length[name]
             for name, feature in output_features.items()
         ]
-        return ~example["filtered"] | tf.reduce_all(lengths)
+        return (example["filtered"] == 0) | tf.reduce_all(lengths)
 
     if sequence_length is not None:
         dataset = dataset.filter(fits)

@@ -322,7 +322,7 @@ def test_malformed_line(line, message, tmp_path):
     content = f"Ja\tYes\n{line}\nNein\tNo\n".encode(errors="surrogateescape")
     source = _tsv_source(tmp_path / "bad.tsv", content)
     dataset = source.get_dataset("train", shuffle=False).as_numpy_iterator()
-    assert next(dataset) == {"de": b"Ja", "en": b"Yes", "filtered": True}
+    assert next(dataset) == {"de": b"Ja", "en": b"Yes", "filtered": 1}
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"bad.tsv, {message}"):
         list(dataset)
 

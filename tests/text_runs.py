@@ -15,7 +15,7 @@ import tensorflow as tf
 import gin_runs
 
 TASK = "tiny_texts"
-SPLITS = {"train": 16, "validation": 6, "test": 11}
+SPLITS = {"train": 16, "guidance": 16, "validation": 6, "test": 11}
 LENGTHS = {"inputs": 16, "targets": 8}
 GIN_FILE = "gin/quickstart_baseline.gin"
 BINDINGS = (*gin_runs.TINY, f"TASK_FEATURE_LENGTHS = {LENGTHS!r}")
@@ -64,6 +64,7 @@ if TASK not in seqio.TaskRegistry.names():
         source=seqio.FunctionDataSource(_examples, splits=list(SPLITS)),
         preprocessors=[
             seqio.preprocessors.tokenize,
+            seqio.CacheDatasetPlaceholder(),
             seqio.preprocessors.append_eos_after_trim,
         ],
         output_features={name: seqio.Feature(vocabulary) for name in LENGTHS},
