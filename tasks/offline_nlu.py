@@ -116,7 +116,7 @@ def _modules() -> Iterator[tuple[str, Example]]:
 
 
 def _is_scored(answer: str) -> bool:
-    """Whether SQuAD's metrics, which leave out articles and punctuation, see an answer."""
+    """Whether anything is left without articles and punctuation, as SQuAD scores."""
     return answer not in ("a", "an", "the") and any(map(str.isalnum, answer))
 
 

@@ -13,11 +13,9 @@ import sacrebleu
 import seqio
 import tensorflow as tf
 
-from gbt_t5x.tasks import pair_filters
+from gbt_t5x.tasks import DATA_DIR, pair_filters
 
 PAIRS = (("de", "en"), ("fi", "en"), ("lt", "en"))
-# Vocabularies and TSV files are here. May be a bucket: gs://bucket/data.
-DATA_DIR = os.environ.get("GBT_T5X_DATA_DIR", "data")
 SPLITS = ("train", "guidance", "validation", "test")
 _FILTERED_SPLITS = ("train", "guidance")  # no example of the others is ever dropped
 _FILTER_BATCH = 512  # examples to a call of Python

@@ -24,7 +24,7 @@ Differences:
 
 import os
 
-from gbt_t5x.tasks import translation, tsv
+from gbt_t5x.tasks import DATA_DIR, translation, tsv
 
 # Before the filters. The paper has 2,165 to 2,363 examples, one batch, after its own.
 GUIDANCE_PAIRS = 2560
@@ -43,7 +43,7 @@ def _tfds(language: str, english: str) -> translation.TfdsPairSource:
 
 
 def _tsv(language: str, english: str) -> tsv.TsvPairSource:
-    folder = os.path.join(translation.DATA_DIR, "wmt19", f"{language}-{english}")
+    folder = os.path.join(DATA_DIR, "wmt19", f"{language}-{english}")
     train = os.path.join(folder, "train.tsv")
     return tsv.TsvPairSource(
         {

@@ -46,3 +46,46 @@ def offline_vocabularies(data_dir):
         for language in ("de", "fi", "lt"):
             if not (data_dir / f"offline_translation/{language}-en.model").exists():
                 train_vocabulary.main([f"--task=offline_{language}_en", "--sample=20000"])
+
+
+@pytest.fixture(scope="session")
+def _sentencepiece_model(tmp_path_factory):
+    """A small model of T5's kind: padding 0, end 1, unknown 2, any byte."""
+    import sentencepiece
+
+    prefix = tmp_path_factory.mktemp("sentencepiece") / "tiny"
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([f"word{i} and letters {i * i}" for i in range(200)]),
+        model_prefix=str(prefix),
+        vocab_size=320,
+        byte_fallback=True,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    return f"{prefix}.model"
+
+
+@pytest.fixture
+def tiny_t5_vocabulary(_sentencepiece_model, monkeypatch):
+    """Stands for T5's vocabulary, which is in a bucket."""
+    from gbt_t5x.tasks import text_to_text
+
+    vocabulary = text_to_text.VOCABULARY
+    monkeypatch.setattr(vocabulary, "_sentencepiece_model_file", _sentencepiece_model)
+    monkeypatch.setattr(vocabulary, "_extra_ids", 100)
+    monkeypatch.setattr(vocabulary, "_model", None)
+    return vocabulary
+
+
+@pytest.fixture
+def sizeless_tfds(monkeypatch):
+    """Lets seqio read tfds.testing.mock_data, which has no sizes of splits."""
+    import seqio
+
+    source = seqio.TfdsDataSource
+    monkeypatch.setattr(source, "list_shards", lambda self, split: ["0"])
+    monkeypatch.setattr(source, "num_input_examples", lambda self, split: 10**6)
+    monkeypatch.setattr(seqio.utils.LazyTfdsLoader, "_MEMOIZED_BUILDERS", {})
