@@ -79,7 +79,7 @@ class _Object(NamedTuple):
 @functools.cache
 def _objects() -> list[_Object]:
     """In an order that mixes the packages. No two begin with the same sentence."""
-    objects = {}
+    objects: dict[str, _Object] = {}
     for path, documented in cpython_docs.sources():
         package = path.split("/")[0].removesuffix(".py")
         for node, docstring in documented:
