@@ -20,7 +20,7 @@ import jax
 import pytest
 
 # Helpers, which doctest would import again.
-collect_ignore = ["gin_runs.py", "text_runs.py", "tiny.py"]
+collect_ignore = ["gin_runs.py", "mock_tfds.py", "text_runs.py", "tiny.py"]
 
 
 @pytest.fixture(scope="session", autouse=True)

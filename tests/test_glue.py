@@ -1,6 +1,5 @@
 """GLUE, SuperGLUE and SQuAD: features, formats, and metrics computed by hand."""
 
-import contextlib
 import re
 
 import numpy as np
@@ -11,6 +10,7 @@ import tensorflow_datasets as tfds
 
 from gbt_t5x import guidance, scores
 from gbt_t5x.tasks import glue, squad, super_glue  # noqa: F401, registers the tasks
+import mock_tfds
 
 TASKS = [
     name
@@ -22,40 +22,6 @@ MIXTURES = [
 ]
 LENGTHS = {"inputs": 512, "targets": 128}
 SEVERAL = "train|guidance"  # splits that are packed
-
-
-def wsc(index, label=1):
-    text = "Mark told Pete many lies about himself, which Pete included in his book."
-    return {
-        "idx": np.int32(index),
-        "text": text,
-        "span1_index": np.int32(0),
-        "span1_text": "Mark",
-        "span2_index": np.int32(11),
-        "span2_text": "his",
-        "label": np.int64(label),
-    }
-
-
-@contextlib.contextmanager
-def mock_data():
-    """TFDS's random examples; of WSC, whose text has to fit its indices, ours."""
-
-    def examples(self, *args, **kwargs):
-        tensors = [wsc(i, i % 2) for i in range(50)]
-        columns = {k: [example[k] for example in tensors] for k in tensors[0]}
-        return tf.data.Dataset.from_tensor_slices(columns)
-
-    with tfds.testing.mock_data(num_examples=50), pytest.MonkeyPatch.context() as patch:
-        builder = tfds.builder_cls("super_glue")
-        random = builder.as_dataset
-
-        def as_dataset(self, *args, **kwargs):
-            of_wsc = self.builder_config.name == "wsc.fixed"
-            return (examples if of_wsc else random)(self, *args, **kwargs)
-
-        patch.setattr(builder, "as_dataset", as_dataset)
-        yield
 
 
 def labels(name):
@@ -79,7 +45,7 @@ def test_every_split_yields_features(name, sizeless_tfds, tiny_t5_vocabulary):
     assert "guidance" in splits or name.endswith(("matched", "wsc_eval"))
     for split in sorted(splits):
         packed = split in SEVERAL
-        with mock_data():
+        with mock_tfds.mock_data():
             rows = list(
                 seqio.get_dataset(
                     name,
@@ -287,7 +253,7 @@ CASES = {
     ),
     "super_glue_wsc_eval": (
         # Right: "mark" is what they ask about, and "Pete" is not; wrong the other way.
-        [wsc(0, 1), wsc(1, 0), wsc(2, 1), wsc(3, 1)],
+        [mock_tfds.wsc(i, label) for i, label in enumerate((1, 0, 1, 1))],
         (
             "wsc: Mark told Pete many lies about himself, which Pete included in "
             "*his* book.",
