@@ -21,6 +21,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import re
 import statistics
 import sys
@@ -33,12 +34,11 @@ _SUFFIX = "-metrics.jsonl"
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """A row: its heading, its task and key in seqio, and t5's name of the task."""
+    """A row: its heading, and its task and key in seqio."""
 
     heading: str
     task: str
     key: str
-    alias: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,20 +49,17 @@ class Task:
     metrics: tuple[Metric, ...]
 
 
-def _task(name: str, guided: str, t5: str, **metrics: str) -> Task:
-    return Task(
-        name,
-        tuple(Metric(heading, guided, key, t5) for heading, key in metrics.items()),
-    )
+def _task(name: str, seqio_name: str, **metrics: str) -> Task:
+    """A task of one seqio task, from heading = metric key."""
+    return Task(name, tuple(Metric(h, seqio_name, key) for h, key in metrics.items()))
 
 
 def _glue(name: str, config: str, **metrics: str) -> Task:
-    return _task(name, f"guided_glue_{config}", f"glue_{config}_v002", **metrics)
+    return _task(name, f"guided_glue_{config}", **metrics)
 
 
 def _super_glue(name: str, config: str, **metrics: str) -> Task:
-    t5 = f"super_glue_{config}_v102"
-    return _task(name, f"guided_super_glue_{config}", t5, **metrics)
+    return _task(name, f"guided_super_glue_{config}", **metrics)
 
 
 _ACC = {"acc": "accuracy"}
@@ -85,7 +82,7 @@ SUITES = {
         _glue("RTE", "rte", **_ACC),
         _glue("WNLI", "wnli", **_ACC),
     ),
-    "SQuAD": (_task("SQuAD", "guided_squad", "squad_v010_allanswers", EM="em", F1="f1"),),
+    "SQuAD": (_task("SQuAD", "guided_squad", EM="em", F1="f1"),),
     "SuperGLUE": (
         _super_glue("BoolQ", "boolq", **_ACC),
         _super_glue("CB", "cb", F1="mean_3class_f1", acc="accuracy"),
@@ -94,14 +91,19 @@ SUITES = {
         _super_glue("ReCoRD", "record", F1="f1", acc="em"),
         _super_glue("RTE", "rte", **_ACC),
         _super_glue("WiC", "wic", **_ACC),
-        _task(
-            "WSC",
-            "guided_super_glue_wsc_eval",
-            "super_glue_wsc_v102_simple_eval",
-            **_ACC,
-        ),
+        _super_glue("WSC", "wsc_eval", **_ACC),
     ),
 }
+# t5's names of the same tasks, as super_glue_wsc_v102_simple_eval.
+_T5_NAME = re.compile(r"((?:super_)?glue_\w+?)_v\d+(?:_simple(_eval))?")
+
+
+def _canonical(task: str) -> str:
+    """The name of a task in SUITES, given that or t5's; others are unchanged."""
+    if task == "squad_v010_allanswers":
+        return "guided_squad"
+    match = _T5_NAME.fullmatch(task)
+    return f"guided_{match[1]}{match[2] or ''}" if match else task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,12 +114,8 @@ class Run:
     values: Mapping[tuple[str, str], Values]
 
     def of(self, metric: Metric) -> Values:
-        """The values of a metric, by either name of its task."""
-        return [
-            value
-            for task in (metric.task, metric.alias)
-            for value in self.values.get((task, metric.key), [])
-        ]
+        """The values of a metric, none if it was not found."""
+        return self.values.get((metric.task, metric.key), [])
 
 
 def read_run(argument: str, best: bool = False) -> Run:
@@ -131,7 +129,9 @@ def read_run(argument: str, best: bool = False) -> Run:
     Raises:
         ValueError: no such folder, no metrics in it, or a line that is not JSON.
     """
-    label, _, folder = argument.rpartition("=")
+    label, _, folder = argument.partition("=")
+    if not folder or "/" in label:  # a DIR with = in its path
+        label, folder = "", argument
     path = epath.Path(folder)
     files = list(_files(path)) if path.is_dir() else []
     if not files:
@@ -141,7 +141,7 @@ def read_run(argument: str, best: bool = False) -> Run:
         )
     values: dict[tuple[str, str], Values] = {}
     for file in files:
-        task = file.name.removesuffix(_SUFFIX)
+        task = _canonical(file.name.removesuffix(_SUFFIX))
         for key, value in _metrics(file, best).items():
             values.setdefault((task, key), []).append(value)
     return Run(label or path.name or folder, values)
@@ -152,27 +152,31 @@ def _files(folder: epath.Path) -> Iterator[epath.Path]:
     for path in sorted(folder.iterdir()):
         if path.name.endswith(_SUFFIX):
             yield path
-        elif not path.name.startswith("checkpoint_") and path.is_dir():
+        elif not re.fullmatch(r"checkpoint_\d+", path.name) and path.is_dir():
             yield from _files(path)
 
 
 def _metrics(file: epath.Path, best: bool) -> dict[str, float]:
     """Metric key -> value, at the last or the best step."""
-    steps = []
+    steps: dict[int, dict[str, float]] = {}  # a step evaluated again counts once
     for number, line in enumerate(file.read_text().splitlines(), 1):
         try:
             found = json.loads(line)
-            found.pop("step")
+            step = int(found.pop("step"))
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise ValueError(
                 f"{file}, line {number}: not metrics of a step: {line[:80]!r}"
             ) from error
-        steps.append({k: float(v) for k, v in found.items() if _is_number(v)})
+        steps[step] = {k: float(v) for k, v in found.items() if _is_number(v)}
     if not steps:
         raise ValueError(f"{file} is empty: evaluate again, or remove it")
-    if not best:
-        return steps[-1]
-    return max(steps, key=lambda metrics: statistics.fmean(metrics.values() or [0.0]))
+    return max(steps.values(), key=_task_mean) if best else steps[max(steps)]
+
+
+def _task_mean(metrics: Mapping[str, float]) -> float:
+    """What --best compares. A step with a NaN is never the best of several."""
+    mean = statistics.fmean(metrics.values() or [0.0])
+    return -math.inf if math.isnan(mean) else mean
 
 
 def _is_number(value: object) -> bool:
@@ -184,12 +188,21 @@ Reduce = Callable[[Sequence[float]], Cell]
 Row = tuple[str, list[Cell]]  # heading, and the value of every run
 
 
+def _maximum(values: Sequence[float]) -> float:
+    """The maximum; NaN, as of a correlation with a constant, if any value is."""
+    return max(values, key=lambda value: (math.isnan(value), value))
+
+
 def _deviation(values: Sequence[float]) -> Cell:
-    return statistics.stdev(values) if len(values) > 1 else None
+    """The sample standard deviation. That of the library raises at NaN."""
+    if len(values) < 2:
+        return None
+    mean = statistics.fmean(values)
+    return math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
 
 
 _REDUCE: dict[str, Reduce] = {
-    "6": max,
+    "6": _maximum,
     "7": statistics.fmean,
     "std": _deviation,
     "repeats": lambda values: float(len(values)),
@@ -237,18 +250,10 @@ def _average(run: Run, tasks: Sequence[Task], table: str) -> Cell:
 
 def _suites(runs: Sequence[Run]) -> dict[str, tuple[Task, ...]]:
     """The suites that any run has something of, and the tasks that are in none."""
-    known = {
-        (task, m.key)
-        for tasks in SUITES.values()
-        for t in tasks
-        for m in t.metrics
-        for task in (m.task, m.alias)
-    }
-    found = {key for run in runs for key in run.values}
-    of_known_tasks = {task for task, _ in known}
+    known = {m.task for tasks in SUITES.values() for t in tasks for m in t.metrics}
     other: dict[str, list[str]] = {}
-    for task, key in sorted(found):
-        if task not in of_known_tasks:
+    for task, key in sorted({key for run in runs for key in run.values}):
+        if task not in known:
             other.setdefault(task, []).append(key)
     suites = {
         name: tasks
@@ -257,7 +262,7 @@ def _suites(runs: Sequence[Run]) -> dict[str, tuple[Task, ...]]:
     }
     if other:
         suites["other"] = tuple(
-            Task(task, tuple(Metric(key, task, key, "") for key in keys))
+            Task(task, tuple(Metric(key, task, key) for key in keys))
             for task, keys in other.items()
         )
     return suites
@@ -276,7 +281,7 @@ def make_table(runs: Sequence[Run], table: str) -> dict[str, list[Row]]:
         if table == "3":
             if name == "SQuAD":
                 continue
-            rows = [(t.name, [_of_task(run, t, max) for run in runs]) for t in tasks]
+            rows = [(t.name, [_of_task(run, t, _maximum) for run in runs]) for t in tasks]
         else:
             rows = [
                 (
@@ -340,6 +345,7 @@ def _csv(lines: Sequence[Sequence[str]]) -> str:
 
 
 def _markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    header = [cell.replace("|", r"\|") for cell in header]
     widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
     rule = [f"{'-' * w}" if i < 2 else f"{'-' * (w - 1)}:" for i, w in enumerate(widths)]
 
@@ -353,10 +359,15 @@ def _markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(map(line, [header, rule, *lines])) + "\n"
 
 
+_LATEX = str.maketrans(
+    {c: f"\\{c}" for c in "_&%$#{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
+
+
 def _latex(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     def line(cells: Sequence[str]) -> str:
-        escaped = (re.sub(r"([_&%$#{}])", r"\\\1", cell) for cell in cells)
-        return f"  {' & '.join(escaped)} \\\\"
+        return f"  {' & '.join(cell.translate(_LATEX) for cell in cells)} \\\\"
 
     columns = "ll" + "r" * (len(header) - 2)
     return "\n".join(
@@ -381,7 +392,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "runs", nargs="+", metavar="[LABEL=]DIR", help="the runs of a model, a column"
     )
     parser.add_argument(
-        "--table", nargs="+", choices=TITLES, default=list(TITLES), help="default: all"
+        "--table", action="append", choices=TITLES, help="may be repeated; default: all"
     )
     parser.add_argument(
         "--format", choices=("markdown", "csv", "latex"), default="markdown"
@@ -399,7 +410,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise ValueError(f"labels {labels} are not distinct: write LABEL=DIR")
     except ValueError as error:
         parser.exit(1, f"{error}\n")
-    print("\n".join(format_table(runs, t, options.format) for t in options.table))
+    print(
+        "\n".join(format_table(runs, t, options.format) for t in options.table or TITLES)
+    )
     for line in _missing(runs):
         print(line, file=sys.stderr)
 

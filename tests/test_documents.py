@@ -131,7 +131,7 @@ def test_public_checkpoints_are_fine_tuned_as_documented(tmp_path):
         "docs/t5.md",
         "A gin file for them:",
         None,
-        tmp_path / "finetune_t5_1_1.gin",
+        tmp_path / "public_finetune_t5_1_1.gin",
     )
     assert isinstance(model.optimizer_def, optimizers.GuidedOptimizer)
     assert not model.module.config.logits_via_embedding

@@ -138,7 +138,7 @@ def test_shards_cover_all_examples_once(checkpoint, whole, tmp_path):
         ({"shard_id": 2, "num_shards": 2}, "infer.shard_id=2 must be from 0"),
         (
             {"dataset_cfg": text_runs.dataset_cfg("dev")},
-            r"tiny_texts has the splits \['test', 'train', 'validation'\], not 'dev'",
+            r"tiny_texts has the splits \['guidance', .*'validation'\], not 'dev'",
         ),
         (
             {"dataset_cfg": text_runs.dataset_cfg("test", task_feature_lengths=None)},
