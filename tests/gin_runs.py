@@ -61,9 +61,9 @@ def arguments(gin_file: str, *bindings: str) -> Iterator[dict[str, Any]]:
     required = [f"{path} = '/unused'" for path in paths]
     if "translation" in gin_file or "wmt19" in gin_file:
         required.append("DIRECTION = 'de_en'")
-    if "_finetune_" in gin_file:
+    if "_finetune_" in os.path.basename(gin_file):
         required.append("INITIAL_CHECKPOINT_PATH = '/unused'")
-    if "_finetune_" in gin_file or gin_file.endswith(
+    if "_finetune_" in os.path.basename(gin_file) or gin_file.endswith(
         ("quickstart_eval.gin", "small_eval.gin")
     ):
         required.append("MIXTURE_OR_TASK_NAME = 'guided_squad'")
