@@ -1,4 +1,4 @@
-"""The held-out guidance batch."""
+"""The held-out guidance batches."""
 
 from collections.abc import Callable, Mapping
 import itertools
@@ -10,32 +10,34 @@ from t5x import utils
 import tensorflow_datasets as tfds
 
 
-def load_guidance_batch(
+def load_guidance_batches(
     guidance_cfg: utils.DatasetConfig,
     train_cfg: utils.DatasetConfig,
+    num_batches: int,
     partitioner: Any,
     feature_converter_cls: Callable[..., seqio.FeatureConverter],
-) -> Mapping[str, jax.Array]:
-    """Reads the first batch of the guidance split and lays it on the mesh.
+) -> list[Mapping[str, jax.Array]]:
+    """Reads the first batches of the guidance split and lays them on the mesh.
 
     The paper holds out one batch and applies it at every step (Appendix C.1.2).
 
     Args:
         guidance_cfg: the split, and the batch size.
         train_cfg: the training data, which the guidance split must not share.
+        num_batches: how many.
         partitioner: gives the layout, that of a training batch.
         feature_converter_cls: the model's.
 
     Returns:
-        feature -> (batch, length), on the devices.
+        Batches, feature -> (batch, length), on the devices.
 
     Raises:
-        ValueError: the split is missing, overlaps the training split, or holds less than
-            one batch.
+        ValueError: the split is missing, overlaps the training split, or holds fewer
+            batches.
     """
     _check_held_out(guidance_cfg, train_cfg)
     layout = partitioner.get_data_layout(guidance_cfg.batch_size)
-    batches = utils.prepare_train_iter(
+    dataset = utils.prepare_train_iter(
         utils.get_dataset(
             guidance_cfg,
             layout.shard_id,
@@ -47,15 +49,15 @@ def load_guidance_batch(
         checkpoint_cfg=None,
         data_layout=layout,
     )
-    batch = next(batches, None)
-    if batch is None:
+    batches = list(itertools.islice(dataset, num_batches))
+    if len(batches) < num_batches:
         raise ValueError(
             f"guidance split {guidance_cfg.split!r} of "
-            f"{guidance_cfg.mixture_or_task_name} holds less than one batch of "
-            f"{guidance_cfg.batch_size} rows: enlarge the split or lower "
-            "GUIDANCE_BATCH_SIZE"
+            f"{guidance_cfg.mixture_or_task_name} holds {len(batches)} of {num_batches} "
+            f"batches of {guidance_cfg.batch_size} rows: enlarge the split, or lower "
+            "GUIDANCE_BATCH_SIZE or GUIDANCE_BATCHES"
         )
-    return batch
+    return batches
 
 
 def _tasks(cfg: utils.DatasetConfig) -> list[seqio.Task]:

@@ -97,6 +97,6 @@ class HyperParam:
         return self.activation.forward(raw)
 
 
-def values(raw: Mapping[str, jax.Array]) -> dict[str, Any]:
-    """Activates every raw number: name -> λ to name -> value."""
-    return {name: ACTIVATIONS[name].forward(x) for name, x in raw.items()}
+def values(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Activates every raw number: name -> λ, or a tree of them, to name -> value."""
+    return {name: jax.tree.map(ACTIVATIONS[name].forward, x) for name, x in raw.items()}

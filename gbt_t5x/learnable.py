@@ -1,6 +1,7 @@
 """Which settings of an optimizer can be learned, and what it calls them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,9 @@ _SETTINGS = {
     "decay_rate": ("decay_rate",),
     "clipping_threshold": ("clipping_threshold",),
 }
+# Arrays of optimizer states that average gradients or steps: of T5X's Adafactor, of
+# optax's Adam and Lion, SGD and Adafactor.
+_MOMENTUM = ("m", "mu", "mu_decay", "trace", "ema")
 # In float32 the derivative of Adafactor's v^-1/2 overflows where v is smaller.
 _SMALLEST_ADAFACTOR_EPSILON = 1e-18
 
@@ -91,3 +95,32 @@ def not_all_zero(grad: jax.Array) -> jax.Array:
     update becomes 1e-20/√ε1 <= 1e-11 of a step, which float32 parameters do not see.
     """
     return jnp.where(jnp.any(grad != 0.0), grad, jnp.full_like(grad, 1e-20))
+
+
+def momentum(param_states: Any) -> dict[str, Any]:
+    """Name -> array, of those of an optimizer's state that are momentum.
+
+    Args:
+        param_states: the state, or its axes.
+    """
+    is_leaf = lambda x: x is None or isinstance(x, jax.sharding.PartitionSpec)
+    leaves, _ = jax.tree_util.tree_flatten_with_path(param_states, is_leaf)
+    return {_name(path): x for path, x in leaves if _is_momentum(path)}
+
+
+def replace_momentum(param_states: Any, new: Mapping[str, Any]) -> Any:
+    """A state with other momentum, as `momentum` gives it."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, x: new.get(_name(path), x), param_states
+    )
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _is_momentum(path: Any) -> bool:
+    *_, last = path
+    if isinstance(last, jax.tree_util.GetAttrKey):  # T5X's, inside a parameter's state
+        return last.name in _MOMENTUM
+    return any(getattr(key, "key", None) in _MOMENTUM for key in path)

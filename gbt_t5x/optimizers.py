@@ -1,15 +1,21 @@
 """A T5X optimizer whose hyper-parameters are part of its state."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import math
 from typing import Any
 
 from flax import struct
 import jax
+import jax.numpy as jnp
 import optax
-from t5x import optimizers
+from t5x import adafactor, optimizers
 
-from gbt_t5x import hyperparams as hyperparams_lib, learnable
+from gbt_t5x import (
+    groups as groups_lib,
+    hypergradient as hypergradient_lib,
+    hyperparams as hyperparams_lib,
+    learnable,
+)
 
 
 class GuidedState(struct.PyTreeNode):
@@ -18,22 +24,34 @@ class GuidedState(struct.PyTreeNode):
     Attributes:
         step: (), int32, updates so far.
         param_states: the base optimizer's.
-        hyperparams: name -> raw λ, (), float32.
+        hyperparams: name -> raw λ, (), float32; with groups, name -> group -> raw λ.
         meta_state: Adam's moments of the hypergradient, and its count.
     """
 
     step: jax.Array
     param_states: Any
-    hyperparams: dict[str, jax.Array]
+    hyperparams: dict[str, Any]
     meta_state: optax.ScaleByAdamState
+
+
+class SensitiveState(GuidedState):
+    """A state that remembers how λ moved the parameters.
+
+    Attributes:
+        sensitivity: "params" -> name -> ∂θ/∂λ, like the parameters; where the discount
+            is not 0, "momentum" -> name -> that of `learnable.momentum`. See
+            `hypergradient`. Zero before the first update.
+    """
+
+    sensitivity: dict[str, dict[str, Any]]
 
 
 class GuidedOptimizer(optimizers.OptimizerDef):
     """Runs a stock optimizer with hyper-parameters from its own state.
 
     The learning rate is the trainer's schedule times alpha. `trainer.GuidedTrainer`
-    moves λ after every update by Adam (β1 0.9, β2 0.999, ε 1e-8: Appendix C.5). Under
-    T5X's own trainer λ keeps its initial value.
+    moves λ by Adam (β1 0.9, β2 0.999, ε 1e-8: Appendix C.5). Under T5X's own trainer λ
+    keeps its initial value.
     """
 
     def __init__(
@@ -42,6 +60,8 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         hyperparams: Sequence[str],
         meta_learning_rate: float,
         initial_alpha: float = 1.0,
+        groups: Sequence[tuple[str, str]] | None = None,
+        discount: float | None = None,
     ):
         """Constructs the optimizer.
 
@@ -52,11 +72,16 @@ class GuidedOptimizer(optimizers.OptimizerDef):
             hyperparams: which of `hyperparams.ACTIVATIONS` to learn.
             meta_learning_rate: η̂ >= 0, the step size of Adam on λ; 0 learns nothing.
             initial_alpha: the factor on the schedule that alpha starts from.
+            groups: (name, expression) pairs, see `groups.Groups`; every group learns its
+                own hyper-parameters. None: one of each for all parameters.
+            discount: γ in [0, 1) of the sensitivities, which the state then keeps (see
+                `hypergradient`): for each hyper-parameter an array like each parameter,
+                and if γ > 0 like its momentum. None keeps nothing, and is as greedy as 0.
 
         Raises:
             ValueError: an unknown or repeated hyper-parameter, one that the base
                 optimizer does not have or that has no gradient in it, an initial value
-                outside its domain, or η̂ < 0.
+                outside its domain, a wrong expression, η̂ < 0, or γ outside [0, 1).
         """
         if not 0 <= meta_learning_rate < math.inf:
             raise ValueError(
@@ -77,7 +102,15 @@ class GuidedOptimizer(optimizers.OptimizerDef):
                 f"GuidedOptimizer.initial_alpha={initial_alpha}, but alpha is not "
                 "learned: add it to GuidedOptimizer.hyperparams, or change the schedule"
             )
+        if discount is not None and not 0 <= discount < 1:
+            raise ValueError(
+                f"GuidedOptimizer.discount={discount}: must be None or in [0, 1): set "
+                "DISCOUNT"
+            )
+        self._groups = None if groups is None else groups_lib.Groups(groups)
         self._base = base
+        if self._groups:
+            self._base = groups_lib.GroupedOptimizer(base, self._groups)
         self._settings = learnable.settings(base, hyperparams)
         initial_values = {
             name: getattr(base.hyper_params, setting)
@@ -89,50 +122,202 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         ]
         self._meta_learning_rate = meta_learning_rate
         self._adam = optax.scale_by_adam()
+        self._discount = discount
+        self._in_adafactor_root = learnable.in_adafactor_root(base, hyperparams)
+        # alpha's sensitivity and momentum make beta1's, see _beta1_sensitivity.
+        self._derives_beta1 = (
+            discount == 0
+            and isinstance(base, adafactor.Adafactor)
+            and {"alpha", "beta1"} <= set(hyperparams)
+        )
         super().__init__(base.hyper_params)
+
+    @property
+    def keeps_sensitivity(self) -> bool:
+        """Whether the state is a `SensitiveState`."""
+        return self._discount is not None
 
     def init_state(self, params: Any) -> GuidedState:
         base_state = self._base.init_state(params)
-        raw = {h.name: h.raw for h in self._hyperparams}
-        return GuidedState(
+        names = self._groups.split(params) if self._groups else None
+        raw = {
+            h.name: dict.fromkeys(names, h.raw) if names else h.raw
+            for h in self._hyperparams
+        }
+        state = GuidedState(
             step=base_state.step,
             param_states=base_state.param_states,
             hyperparams=raw,
             meta_state=self._adam.init(raw),
         )
+        if not self.keeps_sensitivity:
+            return state
+        parts = self._sensitive(params, base_state.param_states)
+        return SensitiveState(
+            **vars(state), sensitivity=jax.tree.map(jnp.zeros_like, parts)
+        )
+
+    def _sensitive(self, params: Any, param_states: Any) -> dict[str, dict[str, Any]]:
+        """The tree of `SensitiveState.sensitivity`, of what is given for each part."""
+        names = [h.name for h in self._hyperparams]
+        if self._derives_beta1:
+            names.remove("beta1")
+        parts = {"params": dict.fromkeys(names, params)}
+        if self._discount:
+            momentum = learnable.momentum(param_states)
+            parts["momentum"] = dict.fromkeys(names, momentum)
+        return parts
 
     def apply_gradient(
         self, hyper_params: Any, params: Any, state: GuidedState, grads: Any
     ) -> tuple[Any, GuidedState]:
         """Updates parameters with λ as it is; `apply_hypergradient` moves λ."""
-        learned = hyperparams_lib.values(state.hyperparams)
-        learning_rate = hyper_params.learning_rate * learned.pop("alpha", 1.0)
-        hyper_params = hyper_params.replace(
-            learning_rate=learning_rate,
-            **{self._settings[name]: value for name, value in learned.items()},
-        )
-        if learnable.in_adafactor_root(self._base, learned):
+        if self._in_adafactor_root:
             grads = jax.tree.map(learnable.not_all_zero, grads)
-        base_state = optimizers.OptimizerState(state.step, state.param_states)
-        new_params, base_state = self._base.apply_gradient(
-            hyper_params, params, base_state, grads
-        )
-        return new_params, state.replace(
+
+        def update(raw, params, param_states):
+            base_state = optimizers.OptimizerState(state.step, param_states)
+            return self._base.apply_gradient(
+                self._hyper_params(hyper_params, raw), params, base_state, grads
+            )
+
+        new_params, base_state = update(state.hyperparams, params, state.param_states)
+        new_state = state.replace(
             step=base_state.step, param_states=base_state.param_states
         )
+        if isinstance(state, SensitiveState):
+            new_state = new_state.replace(
+                sensitivity=self._new_sensitivity(update, params, state)
+            )
+        return new_params, new_state
+
+    def _hyper_params(self, hyper_params: Any, raw: Mapping[str, Any]) -> Any:
+        """The base optimizer's hyper-parameters with the learned ones in their place."""
+        learned = hyperparams_lib.values(raw)
+
+        def replace(learned: dict[str, Any]) -> Any:
+            rate = hyper_params.learning_rate * learned.pop("alpha", 1.0)
+            settings = {self._settings[name]: value for name, value in learned.items()}
+            return hyper_params.replace(learning_rate=rate, **settings)
+
+        if not self._groups:
+            return replace(learned)
+        groups = next(iter(learned.values()))
+        return {
+            group: replace({name: of_group[group] for name, of_group in learned.items()})
+            for group in groups
+        }
+
+    def _new_sensitivity(self, update, params, state: SensitiveState) -> dict[str, Any]:
+        """∂Ω/∂λ at `params`, and the discounted sensitivity before."""
+        old, raw, param_states = state.sensitivity, state.hyperparams, state.param_states
+        if not self._discount:
+            of_step = lambda raw, _: update(raw, params, param_states)[0]
+            new = {
+                name: hypergradient_lib.sensitivity(of_step, raw, name)
+                for name in old["params"]
+            }
+            return {"params": new}
+
+        def carry_on(raw, carry):
+            params, momentum = carry
+            new_params, new_state = update(
+                raw, params, learnable.replace_momentum(param_states, momentum)
+            )
+            return new_params, learnable.momentum(new_state.param_states)
+
+        carry = (params, learnable.momentum(param_states))
+        new = {
+            name: hypergradient_lib.sensitivity(
+                carry_on,
+                raw,
+                name,
+                carry,
+                jax.tree.map(
+                    lambda z: self._discount * z,
+                    (old["params"][name], old["momentum"][name]),
+                ),
+            )
+            for name in old["params"]
+        }
+        return {
+            "params": {name: z for name, (z, _) in new.items()},
+            "momentum": {name: z for name, (_, z) in new.items()},
+        }
+
+    def hypergradient(self, state: SensitiveState, grads: Any) -> dict[str, Any]:
+        """ĝ = Zᵀ∇_θ L at the parameters that the state's last update made.
+
+        Args:
+            state: has Z, and the λ that it belongs to.
+            grads: ∇_θ L, like the parameters, of data that the update did not see.
+
+        Returns:
+            name -> ĝ with respect to the raw number, (); with groups, name -> group -> ĝ.
+        """
+        sensitivity = dict(state.sensitivity["params"])
+        if self._derives_beta1:
+            sensitivity["beta1"] = self._beta1_sensitivity(state)
+        # Not a dot product, whose precision accelerators lower.
+        products = {
+            name: jax.tree.map(lambda z, g: jnp.sum(z * g), z, grads)
+            for name, z in sensitivity.items()
+        }
+        total = lambda tree: sum(jax.tree.leaves(tree))
+        if not self._groups:
+            return {name: total(tree) for name, tree in products.items()}
+        return {
+            name: {g: total(part) for g, part in self._groups.split(tree).items()}
+            for name, tree in products.items()
+        }
+
+    def _beta1_sensitivity(self, state: SensitiveState) -> Any:
+        """∂θ'/∂(raw β1) of Adafactor from alpha's, for a buffer less.
+
+        θ' = θ - m' and m' = β1·m + (1 - β1)·α·d, with d the descent at α = 1, so that
+
+            ∂θ'/∂(raw α)  = -(1 - β1)·α·d
+            ∂θ'/∂(raw β1) = -β1(1 - β1)·(m - α·d) = -(1 - β1)·m' - ∂θ'/∂(raw α).
+        """
+        beta1 = hyperparams_lib.values(state.hyperparams)["beta1"]
+        alpha = state.sensitivity["params"]["alpha"]
+
+        def derive(beta1, param_states, alpha):
+            return jax.tree.map(
+                lambda moments, z: -(1 - beta1) * moments.m - z,
+                param_states,
+                alpha,
+                is_leaf=lambda x: hasattr(x, "m"),
+            )
+
+        if not self._groups:
+            return derive(beta1, state.param_states, alpha)
+        parts = {
+            group: derive(beta1[group], state.param_states[group], part)
+            for group, part in self._groups.split(alpha).items()
+        }
+        return self._groups.merge(parts, like=alpha)
 
     def apply_hypergradient(
-        self, state: GuidedState, hypergradient: dict[str, jax.Array]
+        self, state: GuidedState, hypergradient: Mapping[str, Any]
     ) -> GuidedState:
         """λ_t+1 = Adam(λ_t, ĝ_t; η̂).
 
         Args:
             state: has λ_t.
-            hypergradient: name -> ĝ_t, with respect to the raw number, ().
+            hypergradient: like λ_t, ĝ_t with respect to the raw numbers. One that is 0
+                everywhere, as before the first update, is no information: Adam does not
+                count it.
         """
         direction, meta_state = self._adam.update(hypergradient, state.meta_state)
         raw = jax.tree.map(
             lambda x, d: x - self._meta_learning_rate * d, state.hyperparams, direction
+        )
+        known = jnp.any(jnp.stack(jax.tree.leaves(hypergradient)) != 0)
+        raw, meta_state = jax.tree.map(
+            lambda new, old: jnp.where(known, new, old),
+            (raw, meta_state),
+            (state.hyperparams, state.meta_state),
         )
         return state.replace(hyperparams=raw, meta_state=meta_state)
 
@@ -144,7 +329,10 @@ class GuidedOptimizer(optimizers.OptimizerDef):
     def derive_logical_axes(
         self, optimizer: optimizers.Optimizer, param_logical_axes: Any
     ) -> optimizers.Optimizer:
-        """The base optimizer's axes; λ and the meta-optimizer's state are replicated."""
+        """The base optimizer's axes; sensitivities have those of what they are of.
+
+        λ and the meta-optimizer's state are replicated.
+        """
         state = optimizer.state
         base = optimizers.Optimizer(
             optimizer_def=self._base,
@@ -153,12 +341,13 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         )
         axes = self._base.derive_logical_axes(base, param_logical_axes)
         replicated = lambda tree: jax.tree.map(lambda _: None, tree)
-        return optimizer.replace(
-            target=axes.target,
-            state=GuidedState(
-                step=axes.state.step,
-                param_states=axes.state.param_states,
-                hyperparams=replicated(state.hyperparams),
-                meta_state=replicated(state.meta_state),
-            ),
+        new_state = state.replace(
+            step=axes.state.step,
+            param_states=axes.state.param_states,
+            hyperparams=replicated(state.hyperparams),
+            meta_state=replicated(state.meta_state),
         )
+        if isinstance(state, SensitiveState):
+            sensitivity = self._sensitive(axes.target, axes.state.param_states)
+            new_state = new_state.replace(sensitivity=sensitivity)
+        return optimizer.replace(target=axes.target, state=new_state)

@@ -1,13 +1,16 @@
-"""T5X's trainer, with hyper-parameters that learn from a held-out batch."""
+"""T5X's trainer, with hyper-parameters that learn while it trains."""
 
 from collections.abc import Iterator, Mapping
 import functools
+import itertools
 from typing import Any
 
 from clu import metrics as clu_metrics
+import flax
+from flax import traverse_util
 import jax
 import jax.numpy as jnp
-from t5x import trainer, utils
+from t5x import metrics as t5x_metrics, trainer, utils
 
 from gbt_t5x import guidance, hypergradient, hyperparams, optimizers
 
@@ -15,69 +18,121 @@ _GUIDANCE_METRICS = ("loss", "loss_per_nonpadding_target_token", "accuracy")
 
 
 class GuidedTrainer(trainer.Trainer):
-    """Moves λ after every optimizer step (Algorithm 1 of the paper).
+    """Moves λ while the parameters train, by one of two sources of ∇_θ L_H.
 
-    The guidance batch enters the compiled step beside the training batch, from the
-    devices, where it stays. Beside T5X's metrics, each step logs
+    A held-out batch (Algorithm 1 of the paper): after an optimizer step, the gradient of
+    its loss at θ_t+1, pulled back through the update. The batches enter the compiled step
+    beside the training batch, from the devices, where they stay. With a period, the other
+    steps run a program without any of this.
+
+    The next training batch: its gradient at θ_t+1, which step t+1 takes in any case, is
+    that of data which θ_t+1 has not seen. λ moves one step later, before that step's own
+    update, by the sensitivities that the optimizer keeps (`GuidedOptimizer.discount`).
+
+    Beside T5X's metrics, each step logs
 
         hyperparams/NAME             value that the step used
-        hypergradient/NAME           ĝ_t, with respect to λ before activation
+        hypergradient/NAME           ĝ, with respect to λ before activation
         guidance/loss, ...           of θ_t+1, without dropout; named as for training
         learning_rate                of the schedule (T5X's own metric)
         learning_rate/effective      times alpha
 
-    Needs an `optimizers.GuidedOptimizer`.
+    with /GROUP behind if parameters are in groups. Summaries have the mean of ĝ and of
+    guidance/ over the steps that moved λ, NaN if none did.
     """
 
     def __init__(
         self,
         *args: Any,
-        guidance_dataset_cfg: utils.DatasetConfig,
+        guidance_dataset_cfg: utils.DatasetConfig | None,
         train_dataset_cfg: utils.DatasetConfig,
+        guidance_period: int = 1,
+        guidance_batches: int = 1,
         **kwargs: Any,
     ):
-        """Constructs the trainer and reads the guidance batch.
+        """Constructs the trainer and reads the guidance batches.
 
         Args:
             *args: those of `t5x.trainer.Trainer`.
-            guidance_dataset_cfg: the held-out split. num_microbatches divides its batch
-                as it divides the training batch.
+            guidance_dataset_cfg: the held-out split; None for the next training batch.
+                With num_microbatches its batch is divided into parts no larger.
             train_dataset_cfg: the training data, to check that the split is held out.
+            guidance_period: λ moves at every such step; it needs a held-out split.
+            guidance_batches: how many held-out batches to take turns with.
             **kwargs: those of `t5x.trainer.Trainer`.
 
         Raises:
             TypeError: the model's optimizer is not a GuidedOptimizer.
-            ValueError: see `guidance.load_guidance_batch`.
+            ValueError: see `guidance.load_guidance_batches`; microbatches that do not
+                divide a batch; a period or number of batches below 1; an optimizer that
+                keeps no sensitivities for the next training batch to use.
         """
         super().__init__(*args, **kwargs)
-        if not isinstance(self._model.optimizer_def, optimizers.GuidedOptimizer):
+        definition = self._model.optimizer_def
+        if not isinstance(definition, optimizers.GuidedOptimizer):
             raise TypeError(
                 "GuidedTrainer needs a GuidedOptimizer, not a "
-                f"{type(self._model.optimizer_def).__name__}: set OPTIMIZER"
+                f"{type(definition).__name__}: set OPTIMIZER"
             )
-        if (
-            self._num_microbatches
-            and guidance_dataset_cfg.batch_size % self._num_microbatches
+        self._optimizer: optimizers.GuidedOptimizer = definition
+        self._period = guidance_period
+        self._guidance_batches: list[Mapping[str, jax.Array]] = []
+        if guidance_dataset_cfg is None:
+            self._check_next_batch(guidance_period, guidance_batches)
+            return
+        for macro, number in (
+            ("GUIDANCE_PERIOD", guidance_period),
+            ("GUIDANCE_BATCHES", guidance_batches),
         ):
-            raise ValueError(
-                f"a guidance batch of {guidance_dataset_cfg.batch_size} does not divide "
-                f"into {self._num_microbatches} microbatches: set GUIDANCE_BATCH_SIZE"
-            )
-        self._guidance_batch = guidance.load_guidance_batch(
+            if number < 1:
+                raise ValueError(f"{macro}={number}: must be at least 1")
+        self._guidance_microbatches = _guidance_microbatches(
+            guidance_dataset_cfg.batch_size,
+            train_dataset_cfg.batch_size,
+            self._num_microbatches,
+        )
+        self._guidance_batches = guidance.load_guidance_batches(
             guidance_dataset_cfg,
             train_dataset_cfg,
+            guidance_batches,
             self._partitioner,
             self._model.FEATURE_CONVERTER_CLS,
         )
 
-    def _with_guidance(self, batch: Mapping[str, jax.Array]) -> dict[str, Any]:
-        return {"train": batch, "guidance": self._guidance_batch}
+    def _check_next_batch(self, period: int, batches: int) -> None:
+        if not self._optimizer.keeps_sensitivity:
+            raise ValueError(
+                "guidance by the next training batch needs the sensitivities of the "
+                "update: set DISCOUNT, to 0.0 for the paper's greedy gradient"
+            )
+        if (period, batches) != (1, 1):
+            raise ValueError(
+                "the next training batch guides every step: GUIDANCE_PERIOD and "
+                "GUIDANCE_BATCHES are for a held-out split"
+            )
+
+    def _inputs(self, batch: Mapping[str, jax.Array], step: int) -> dict[str, Any]:
+        """What enters the compiled step; the guidance batch if λ is to move by it."""
+        if not self._guidance_batches or (step + 1) % self._period:
+            return {"train": batch}
+        turn = step // self._period % len(self._guidance_batches)
+        return {"train": batch, "guidance": self._guidance_batches[turn]}
 
     def train(self, batch_iter: Iterator, num_steps: int, start_step: int | None = None):
-        return super().train(map(self._with_guidance, batch_iter), num_steps, start_step)
+        first = int(self.train_state.step) if start_step is None else start_step
+        inputs = map(self._inputs, batch_iter, itertools.count(first))
+        return super().train(inputs, num_steps, start_step)
 
     def compile_train(self, batch: Mapping[str, jax.Array]) -> None:
-        super().compile_train(self._with_guidance(batch))
+        """Compiles the step, and with a period also that without guidance."""
+        compiled: dict[bool, Any] = {}
+        for step in {self._period - 1, 0}:
+            inputs = self._inputs(batch, step)
+            super().compile_train(inputs)
+            compiled["guidance" in inputs] = self._compiled_train_step
+        self._compiled_train_step = lambda state, inputs: compiled["guidance" in inputs](
+            state, inputs
+        )
 
     @functools.cached_property
     def _partitioned_train_step(self):
@@ -91,65 +146,136 @@ class GuidedTrainer(trainer.Trainer):
             donate_argnums=(0,),
         )
 
-    def _train_step(self, train_state, batches):
+    def _train_step(self, train_state, inputs):
         """θ_t, λ_t -> θ_t+1, λ_t+1, and metrics."""
+        optimizer = self._optimizer
+        opt_state = train_state._optimizer.state
         learning_rate = self._learning_rate_fn(train_state.step)
         rng = self._get_step_rng(train_state.step)
         accumulate_grads = functools.partial(
             trainer.accumulate_grads_microbatched,
             dropout_rng=rng,
-            num_microbatches=self._num_microbatches,
             data_partition_spec=self._partitioner.data_partition_spec,
         )
-        opt_state = train_state._optimizer.state
-        grads, metrics, mutables = accumulate_grads(
-            self._model, train_state, batches["train"]
+        grads, train_metrics, mutables = accumulate_grads(
+            self._model,
+            train_state,
+            inputs["train"],
+            num_microbatches=self._num_microbatches,
         )
 
-        def update(raw):
-            new_state, new_metrics = trainer.apply_grads(
-                _with_opt_state(train_state, opt_state.replace(hyperparams=raw)),
+        def update(opt_state):
+            return trainer.apply_grads(
+                _with_opt_state(train_state, opt_state),
                 grads,
-                dict(metrics),
+                dict(train_metrics),
                 learning_rate,
                 self._weight_metrics_computer,
                 {"flax_mutables": mutables} if mutables else None,
             )
-            return new_state.params, (new_state, new_metrics)
 
         def guidance_grad(params):
-            state = train_state.replace_params(params)
             model: Any = _WithoutDropout(self._model)
-            grads, metrics, _ = accumulate_grads(model, state, batches["guidance"])
+            grads, metrics, _ = accumulate_grads(
+                model,
+                train_state.replace_params(params),
+                inputs["guidance"],
+                num_microbatches=self._guidance_microbatches,
+            )
             return grads, metrics
 
-        step = hypergradient.guided_update(update, opt_state.hyperparams, guidance_grad)
-        new_state, metrics = step.update_aux
-        optimizer_def: Any = self._model.optimizer_def
-        new_opt_state = optimizer_def.apply_hypergradient(
-            new_state._optimizer.state, step.hypergradient
+        if not self._guidance_batches:
+            hypergradients = optimizer.hypergradient(opt_state, grads)
+            opt_state = optimizer.apply_hypergradient(opt_state, hypergradients)
+            new_state, metrics = update(opt_state)
+            metrics |= _of_meta_update(hypergradients)
+        elif "guidance" not in inputs:
+            new_state, metrics = update(opt_state)
+            names = _of_meta_update(opt_state.hyperparams, train_metrics)
+            metrics |= dict.fromkeys(names, _MeanOfMetaUpdates.empty())
+        else:
+            new_state, metrics, hypergradients, guidance_metrics = self._guided_update(
+                update, opt_state, guidance_grad
+            )
+            new_opt_state = optimizer.apply_hypergradient(
+                new_state._optimizer.state, hypergradients
+            )
+            new_state = _with_opt_state(new_state, new_opt_state)
+            metrics |= _of_meta_update(hypergradients, guidance_metrics)
+        return new_state, metrics | _of_step(opt_state.hyperparams, learning_rate)
+
+    def _guided_update(self, update, opt_state, guidance_grad):
+        """The new state and its metrics; ĝ, and the metrics of the guidance batch."""
+        if self._optimizer.keeps_sensitivity:
+            new_state, metrics = update(opt_state)
+            grads, guidance_metrics = guidance_grad(new_state.params)
+            hypergradients = self._optimizer.hypergradient(
+                new_state._optimizer.state, grads
+            )
+            return new_state, metrics, hypergradients, guidance_metrics
+
+        def update_params(raw):
+            new_state, metrics = update(opt_state.replace(hyperparams=raw))
+            return new_state.params, (new_state, metrics)
+
+        step = hypergradient.guided_update(
+            update_params, opt_state.hyperparams, guidance_grad
         )
-        metrics |= _metrics(opt_state.hyperparams, learning_rate, step)
-        return _with_opt_state(new_state, new_opt_state), metrics
+        return *step.update_aux, step.hypergradient, step.guidance_aux
 
 
-def _metrics(raw, learning_rate, step: hypergradient.GuidedUpdate) -> dict[str, Any]:
-    """The metrics that guidance adds to a step's."""
+def _guidance_microbatches(
+    batch_size: int, train_batch_size: int, parts: int | None
+) -> int | None:
+    """Into how many parts a guidance batch goes: none larger than a training part.
+
+    Raises:
+        ValueError: it does not divide into them.
+    """
+    if not parts:
+        return None
+    guidance_parts = -(-batch_size * parts // train_batch_size)
+    if batch_size % guidance_parts:
+        raise ValueError(
+            f"a guidance batch of {batch_size} does not divide into {guidance_parts} "
+            f"microbatches, of up to {train_batch_size // parts} rows as in training: "
+            "set GUIDANCE_BATCH_SIZE"
+        )
+    return guidance_parts
+
+
+@flax.struct.dataclass
+class _MeanOfMetaUpdates(clu_metrics.Average):
+    """The mean over the steps that moved λ; NaN if there were none."""
+
+    def compute(self):
+        return jnp.where(self.count > 0, self.total / jnp.maximum(self.count, 1), jnp.nan)
+
+
+def _of_step(raw, learning_rate) -> dict[str, Any]:
+    """The metrics of every step: the λ that it used."""
     values = hyperparams.values(raw)
-    scalars = {
-        **{f"hyperparams/{name}": x for name, x in values.items()},
-        **{f"hypergradient/{name}": x for name, x in step.hypergradient.items()},
-        "learning_rate/effective": learning_rate * values.get("alpha", 1.0),
-    }
+    effective = jax.tree.map(lambda x: learning_rate * x, values.get("alpha", 1.0))
+    scalars = _by_path({"hyperparams": values, "learning_rate": {"effective": effective}})
     last_value = clu_metrics.LastValue.from_model_output
-    return {
-        **{name: last_value(jnp.asarray([x])) for name, x in scalars.items()},
-        **{
-            f"guidance/{name}": step.guidance_aux[name]
-            for name in _GUIDANCE_METRICS
-            if name in step.guidance_aux
-        },
+    return {name: last_value(jnp.asarray([x])) for name, x in scalars.items()}
+
+
+def _of_meta_update(hypergradients, guidance_metrics=None) -> dict[str, Any]:
+    """The metrics of the steps that move λ."""
+    guidance_metrics = t5x_metrics.set_step_metrics_num_steps(guidance_metrics or {}, 1)
+    scalars = _by_path({"hypergradient": hypergradients}) | {
+        f"guidance/{name}": guidance_metrics[name].compute()
+        for name in _GUIDANCE_METRICS
+        if name in guidance_metrics
     }
+    mean = _MeanOfMetaUpdates.from_model_output
+    return {name: mean(jnp.asarray([x])) for name, x in scalars.items()}
+
+
+def _by_path(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries to one, whose keys are paths with slashes."""
+    return traverse_util.flatten_dict(dict(tree), sep="/")
 
 
 class _WithoutDropout:

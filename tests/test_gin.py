@@ -155,9 +155,13 @@ def test_baseline_and_guided_differ_by_the_method_alone(baseline, guided):
     )
     macros = {
         "HYPERPARAMS",
+        "GROUPS",
+        "DISCOUNT",
         "META_LEARNING_RATE",
         "GUIDANCE_SPLIT",
         "GUIDANCE_BATCH_SIZE",
+        "GUIDANCE_BATCHES",
+        "GUIDANCE_PERIOD",
     }
     added = {n for n in set(guided) - set(baseline) if not n.startswith(guidance)}
     assert added == macros

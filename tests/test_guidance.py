@@ -18,7 +18,7 @@ def make_trainer(**kwargs):
 
 def test_reads_the_first_batch_of_the_guidance_split():
     with tiny.make_trainer(tiny.guided()) as trainer:
-        batch = trainer._guidance_batch
+        batch = trainer._guidance_batches[0]
     expected = next(tiny._examples("guidance", False).as_numpy_iterator())
     np.testing.assert_array_equal(
         batch["decoder_target_tokens"][0, :8], expected["targets"]
@@ -84,14 +84,15 @@ def test_every_task_of_a_mixture_that_trains_guides(splits, message):
 def test_split_smaller_than_a_batch():
     rows = tiny.EXAMPLES // 2
     make_trainer(guidance_dataset_cfg=tiny.dataset_cfg("guidance", rows))
-    message = "holds less than one batch of 33 rows.*GUIDANCE_BATCH_SIZE"
+    message = "holds 0 of 1 batches of 33 rows.*GUIDANCE_BATCH_SIZE"
     with pytest.raises(ValueError, match=message):
         make_trainer(guidance_dataset_cfg=tiny.dataset_cfg("guidance", rows + 1))
 
 
 def test_batch_that_does_not_divide_into_microbatches():
-    cfg = tiny.dataset_cfg("guidance", 6)
-    with pytest.raises(ValueError, match="6 does not divide into 4 microbatches"):
+    make_trainer(guidance_dataset_cfg=tiny.dataset_cfg("guidance", 3), num_microbatches=2)
+    cfg = tiny.dataset_cfg("guidance", 7)
+    with pytest.raises(ValueError, match="7 does not divide into 4 microbatches, of up"):
         make_trainer(guidance_dataset_cfg=cfg, num_microbatches=4)
 
 

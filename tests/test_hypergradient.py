@@ -89,7 +89,7 @@ def test_hypergradient_matches_finite_differences(float64):
         for _ in range(4):
             before, batch = jax.tree.map(jnp.copy, state), next(data)
             state, metrics = trainer._compiled_train_step(
-                state, trainer._with_guidance(batch)
+                state, trainer._inputs(batch, 0)
             )
     optimizer, model = before._optimizer, trainer._model
     grads, _ = jax.jit(jax.grad(model.loss_fn, has_aux=True))(
@@ -102,7 +102,9 @@ def test_hypergradient_matches_finite_differences(float64):
         new = optimizer.replace(state=state).apply_gradient(
             grads, learning_rate=LEARNING_RATE
         )
-        return model.loss_fn(new.target, trainer._guidance_batch, None)[0], new.target
+        return model.loss_fn(new.target, trainer._guidance_batches[0], None)[
+            0
+        ], new.target
 
     raw = optimizer.state.hyperparams
     _, params = guidance_loss(raw)
@@ -119,7 +121,7 @@ def test_hypergradient_matches_finite_differences(float64):
         )
         # Of a loss near 600, roundoff is 1e-13 / eps; truncation is of the order eps².
         np.testing.assert_allclose(
-            metrics[f"hypergradient/{name}"].value,
+            metrics[f"hypergradient/{name}"].compute(),
             (above - below) / (2 * eps),
             rtol=1e-6,
         )

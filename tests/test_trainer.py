@@ -81,7 +81,7 @@ def test_guidance_loss_is_that_of_the_updated_parameters_without_dropout():
     with tiny.make_trainer(tiny.guided(), dropout_rate=0.5) as trainer:
         summary = trainer.train(tiny.batches(trainer), 1).result()
         loss, _ = trainer._model.loss_fn(
-            trainer.train_state.params, trainer._guidance_batch, None
+            trainer.train_state.params, trainer._guidance_batches[0], None
         )
     assert float(summary["guidance/loss"].value) == pytest.approx(float(loss), rel=1e-5)
 
@@ -130,7 +130,7 @@ def test_logs_every_hyperparameter_at_every_step(names):
 def test_guidance_batch_lies_on_the_mesh_like_a_training_batch():
     with tiny.make_trainer(tiny.guided()) as trainer:
         batch = next(tiny.batches(trainer))
-        held_out = trainer._guidance_batch
+        held_out = trainer._guidance_batches[0]
         assert {k: x.shape for k, x in held_out.items()} == {
             k: x.shape for k, x in batch.items()
         }

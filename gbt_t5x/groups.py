@@ -1,0 +1,139 @@
+"""Groups of parameters, and an optimizer whose hyper-parameters differ between them."""
+
+from collections.abc import Mapping, Sequence
+import re
+from typing import Any
+
+from flax import core, traverse_util
+import jax.numpy as jnp
+from t5x import optimizers
+
+
+class Groups:
+    r"""Divides trees of parameters by regular expressions over their paths.
+
+    >>> groups = Groups([(r"layer_\1", r"layers_(\d+)/.*"), ("rest", ".*")])
+    >>> groups.split({"layers_0": {"mlp": {"wi": 1, "wo": 2}}, "norm": {"scale": 3}})
+    {'layer_0': {'layers_0': {'mlp': {'wi': 1, 'wo': 2}}}, 'rest': {'norm': {'scale': 3}}}
+    """
+
+    def __init__(self, patterns: Sequence[tuple[str, str]]):
+        r"""Constructs the rule.
+
+        Args:
+            patterns: (name, expression) pairs. A parameter belongs to the first
+                expression that matches its whole path, for example
+                `encoder/layers_0/mlp/wi_0/kernel`. The name may use what the expression
+                captured, as `\1`, and then makes a group of each value; a slash in it
+                becomes a dot.
+
+        Raises:
+            ValueError: an expression is invalid, or there is none.
+        """
+        if not patterns:
+            raise ValueError("GuidedOptimizer.groups is empty: set GROUPS, or None")
+        try:
+            self._patterns = [(name, re.compile(pattern)) for name, pattern in patterns]
+        except re.error as error:
+            raise ValueError(
+                f"GuidedOptimizer.groups: {error.pattern!r} is no regular expression, "
+                f"{error}: change GROUPS"
+            ) from error
+
+    def _group(self, path: Sequence[str]) -> tuple[int, str]:
+        """The index of a pattern, and the name of the group."""
+        joined = "/".join(path)
+        for i, (name, pattern) in enumerate(self._patterns):
+            if match := pattern.fullmatch(joined):
+                return i, match.expand(name).replace("/", ".")
+        raise ValueError(
+            f"no group matches the parameter {joined}: add ('rest', '.*') to GROUPS"
+        )
+
+    def check(self, params: Any) -> None:
+        """Raises ValueError for a parameter without group, a group without parameters."""
+        flat = traverse_util.flatten_dict(core.unfreeze(params))
+        used = {self._group(path)[0] for path in flat}
+        for i, (name, pattern) in enumerate(self._patterns):
+            if i not in used:
+                raise ValueError(
+                    f"group {name!r} is empty: {pattern.pattern!r} matches the path of no "
+                    f"parameter that is left; one path is {'/'.join(next(iter(flat)))}: "
+                    "change GROUPS"
+                )
+
+    def split(self, tree: Any) -> dict[str, Any]:
+        """Group -> the part of a tree like the parameters that is in it."""
+        parts: dict[str, Any] = {}
+        for path, x in traverse_util.flatten_dict(core.unfreeze(tree)).items():
+            parts.setdefault(self._group(path)[1], {})[path] = x
+        return {
+            name: type(tree)(traverse_util.unflatten_dict(parts[name]))
+            for name in sorted(parts)
+        }
+
+    def merge(self, parts: Mapping[str, Any], like: Any) -> Any:
+        """The inverse of `split`, of the type of `like`."""
+        flat: dict[tuple[str, ...], Any] = {}
+        for part in parts.values():
+            flat |= traverse_util.flatten_dict(core.unfreeze(part))
+        return type(like)(traverse_util.unflatten_dict(flat))
+
+
+class GroupedOptimizer(optimizers.OptimizerDef):
+    """Updates every group of parameters by itself, with hyper-parameters of its own.
+
+    What an optimizer computes over all parameters, a global norm for example, it
+    computes over those of a group. `param_states` is group -> the base optimizer's.
+    """
+
+    def __init__(self, base: optimizers.OptimizerDef, groups: Groups):
+        super().__init__(base.hyper_params)
+        self._base = base
+        self._groups = groups
+
+    def init_state(self, params: Any) -> optimizers.OptimizerState:
+        self._groups.check(params)
+        parts = self._groups.split(params)
+        param_states = {
+            name: self._base.init_state(part).param_states for name, part in parts.items()
+        }
+        return optimizers.OptimizerState(jnp.asarray(0, jnp.int32), param_states)
+
+    def apply_gradient(
+        self, hyper_params: Mapping[str, Any], params: Any, state: Any, grads: Any
+    ) -> tuple[Any, optimizers.OptimizerState]:
+        """One update. `hyper_params` is group -> the base optimizer's."""
+        grads = self._groups.split(grads)
+        new_params, new_states = {}, {}
+        for name, part in self._groups.split(params).items():
+            part_state = optimizers.OptimizerState(state.step, state.param_states[name])
+            new_params[name], new_state = self._base.apply_gradient(
+                hyper_params[name], part, part_state, grads[name]
+            )
+            new_states[name] = new_state.param_states
+        state = optimizers.OptimizerState(state.step + 1, new_states)
+        return self._groups.merge(new_params, like=params), state
+
+    def set_param_axes(self, param_logical_axes: Any) -> None:
+        if hasattr(self._base, "set_param_axes"):
+            self._base.set_param_axes(param_logical_axes)
+
+    def derive_logical_axes(
+        self, optimizer: optimizers.Optimizer, param_logical_axes: Any
+    ) -> optimizers.Optimizer:
+        targets = self._groups.split(optimizer.target)
+        state = optimizer.state
+        param_states = {}
+        for name, axes in self._groups.split(param_logical_axes).items():
+            part = optimizers.Optimizer(
+                optimizer_def=self._base,
+                state=optimizers.OptimizerState(state.step, state.param_states[name]),
+                target=targets[name],
+            )
+            axes = self._base.derive_logical_axes(part, axes)
+            param_states[name] = axes.state.param_states
+        return optimizer.replace(
+            target=param_logical_axes,
+            state=optimizers.OptimizerState(None, param_states),
+        )

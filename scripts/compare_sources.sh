@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Trains a small model from several seeds with each source of the guidance gradient, and
+# compares development losses and learned schedules.
+#
+# Command: scripts/compare_sources.sh CORPUS [SEED ...]   (quickstart or offline_translation)
+# Provides: model folders SOURCE/SEED, and `report.png`, in runs/sources/CORPUS or in the
+#   folder that SOURCES_DIR names. A run that is there is not repeated.
+set -euo pipefail
+corpus=$1
+seeds=${*:2}
+here=$(dirname "${BASH_SOURCE[0]}")
+runs=$(realpath -m "${SOURCES_DIR:-$here/../runs/sources}/$corpus")
+cd "$here/.."
+
+scripts/environment.sh
+python=.venv/bin/python
+
+# Source, and how it differs from the paper's, which holds out a batch for every step.
+batch_size=$(sed -n 's/^BATCH_SIZE = //p' "gin/${corpus}_baseline.gin")
+every_4=(--gin.GUIDANCE_BATCH_SIZE=$((batch_size / 4)) --gin.GUIDANCE_PERIOD=4)
+next=(--gin_file=gin/guidance/next_batch.gin)
+train() { # SOURCE SEED [--gin_file=FILE] [--gin.NAME=VALUE]
+    local model_dir=$runs/$1/$2 method=guided
+    [[ $1 == baseline ]] && method=baseline
+    [[ -e $model_dir/done ]] && return
+    echo "== $1, seed $2 -> $model_dir"
+    rm -rf "$model_dir"
+    $python -m t5x.train --gin_file="gin/${corpus}_$method.gin" "${@:3}" \
+        --gin.RANDOM_SEED="$2" --gin.MODEL_DIR="\"$model_dir\""
+    touch "$model_dir/done"
+}
+for seed in ${seeds:-0 1 2}; do
+    train baseline "$seed"
+    train heldout "$seed"
+    train next_batch "$seed" "${next[@]}"
+    train heldout_quarter_every_4 "$seed" "${every_4[@]}"
+    train heldout_cycle_of_4 "$seed" --gin.GUIDANCE_BATCHES=4
+    train heldout_discount "$seed" --gin.DISCOUNT=0.9
+    train next_batch_discount "$seed" "${next[@]}" --gin.DISCOUNT=0.9
+done
+
+echo "== report: $runs/report.png"
+$python scripts/report_sources.py "$runs"/*/ --png "$runs/report.png"

@@ -1,0 +1,263 @@
+"""Sensitivities against the derivatives of whole runs, and the groups that share them."""
+
+import re
+
+from flax import core, traverse_util
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+import numpy as np
+import optax
+import pytest
+from t5x import adafactor
+
+from gbt_t5x import groups as groups_lib, hyperparams, optax_optimizer, optimizers
+import tiny
+
+LEARNING_RATE = 0.05
+SIZES = {"wide": (4, 6), "flat": (2, 8), "scale": (5,)}
+GROUPS = [("matrices", "wide|flat"), ("rest", ".*")]
+BASES = {
+    **tiny.BASES,
+    # Keeps a counter, an integer, among its moments.
+    "optax_adamw": (
+        lambda: optax_optimizer.OptaxOptimizer(optax.adamw, weight_decay=0.01),
+        ("alpha", "weight_decay", "epsilon"),
+    ),
+    "adafactor_beta1": (tiny.BASES["adafactor"][0], ("beta1",)),
+}
+
+
+@pytest.fixture
+def float64(monkeypatch):
+    """Computes in 64 bits what T5X writes as jnp.float32."""
+    monkeypatch.setattr(jnp, "float32", jnp.float64)
+    with jax.enable_x64(True):
+        yield
+
+
+def trees(count, size=1.0):
+    """Random trees of parameters."""
+    rng = np.random.default_rng(count)
+    return [
+        {k: jnp.asarray(size * rng.normal(size=s)) for k, s in SIZES.items()}
+        for _ in range(count)
+    ]
+
+
+def guided(base, groups=None, discount=None):
+    make_base, names = BASES[base]
+    return optimizers.GuidedOptimizer(
+        make_base(), names, 0.1, groups=groups, discount=discount
+    )
+
+
+def run(optimizer, gradients, raws):
+    """The optimizer after updates by constant gradients, each with its own λ."""
+    second_moments = re.compile(r"(^|[.\]'])(v|v_row|v_col|nu|nu_decay)\b")
+
+    def hold(path, x):
+        constant = second_moments.search(jax.tree_util.keystr(path))
+        return jax.lax.stop_gradient(x) if constant else x
+
+    for grads, raw in zip(gradients, raws, strict=True):
+        state = optimizer.state
+        held = jax.tree_util.tree_map_with_path(hold, state.param_states)
+        state = state.replace(hyperparams=raw, param_states=held)
+        optimizer = optimizer.replace(state=state).apply_gradient(
+            grads, learning_rate=LEARNING_RATE
+        )
+    return optimizer
+
+
+def moved(raw, seed):
+    """λ that differs from step to step, and between groups."""
+    leaves, treedef = jax.tree.flatten(raw)
+    rng = np.random.default_rng(seed)
+    return treedef.unflatten([x + 0.3 * rng.normal() for x in leaves])
+
+
+@pytest.mark.parametrize("discount", [0.0, 0.5])
+@pytest.mark.parametrize("groups", [None, GROUPS], ids=["all", "groups"])
+@pytest.mark.parametrize("base", BASES)
+def test_hypergradient_is_the_discounted_derivative_of_the_run(
+    float64, base, groups, discount
+):
+    """ĝ = Σ_t γ^(T-t) d(w·θ_T+1)/dλ_t, gradients held constant.
+
+    So is the second moment that a step starts from.
+    """
+    params, weights, *gradients = trees(5)
+    definition = guided(base, groups, discount)
+    optimizer = definition.create(params)
+    raws = [moved(optimizer.state.hyperparams, seed) for seed in range(len(gradients))]
+
+    @jax.jit
+    def loss(raws):
+        final = run(optimizer, gradients, raws)
+        products = jax.tree.map(lambda w, x: jnp.sum(w * x), weights, final.target)
+        return sum(jax.tree.leaves(products))
+
+    by_step = jax.grad(loss)(raws)
+    expected = jax.tree.map(jnp.zeros_like, by_step[0])
+    for derivative in by_step:
+        expected = jax.tree.map(lambda z, d: discount * z + d, expected, derivative)
+    final = run(optimizer, gradients, raws)
+    found = definition.hypergradient(final.state, weights)
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    # T5X keeps Adafactor's moments in float32.
+    rtol = 1e-5 if base.startswith("adafactor") else 1e-10
+    jax.tree.map(
+        lambda f, e: np.testing.assert_allclose(f, e, rtol=rtol, atol=1e-9),
+        found,
+        expected,
+    )
+    assert any(abs(x) > 1e-3 for x in jax.tree.leaves(expected))
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_keeping_sensitivities_changes_no_update(base):
+    params, *gradients = trees(4)
+    raw = guided(base).init_state(params).hyperparams
+    plain, sensitive = (
+        run(guided(base, discount=discount).create(params), gradients, [raw] * 3)
+        for discount in (None, 0.5)
+    )
+    jax.tree.map(np.testing.assert_array_equal, plain.target, sensitive.target)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        plain.state.param_states,
+        sensitive.state.param_states,
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "discount", "kept"),
+    [
+        (("alpha", "beta1"), 0.0, {"alpha"}),
+        (("beta1",), 0.0, {"beta1"}),
+        (("alpha", "beta1"), 0.5, {"alpha", "beta1"}),
+    ],
+)
+def test_adafactor_keeps_one_sensitivity_for_alpha_and_beta1(names, discount, kept):
+    base = adafactor.Adafactor(beta1=0.5)
+    definition = optimizers.GuidedOptimizer(base, names, 0.1, discount=discount)
+    state = definition.init_state(trees(1)[0])
+    assert state.sensitivity["params"].keys() == kept
+    assert ("momentum" in state.sensitivity) == (discount > 0)
+
+
+@pytest.mark.parametrize("groups", [None, GROUPS], ids=["all", "groups"])
+@pytest.mark.parametrize("discount", [None, 0.0, 0.5])
+@pytest.mark.parametrize("base", BASES)
+def test_state_is_partitioned_checkpointed_and_stable(base, groups, discount):
+    definition = guided(base, groups, discount)
+    params, *gradients = (core.freeze(tree) for tree in trees(3))
+    axes = core.freeze(
+        {name: PartitionSpec(*"abc"[: len(shape)]) for name, shape in SIZES.items()}
+    )
+    optimizer = definition.create(params)
+    specs = definition.derive_logical_axes(optimizer, axes).state_dict()
+    saved = optimizer.state_dict()
+    shapes = traverse_util.flatten_dict(core.unfreeze(saved), keep_empty_nodes=True)
+    specs = traverse_util.flatten_dict(core.unfreeze(specs))
+    assert shapes.keys() == specs.keys()
+    for path, x in shapes.items():
+        if path[1] == "sensitivity" and path[2] == "params":
+            assert specs[path] == axes[path[-1]], path
+            assert x.shape == SIZES[path[-1]]
+        if path[1] in ("hyperparams", "meta_state"):
+            assert specs[path] is None
+            if groups and path[-1] != "count":
+                assert path[-1] in {"matrices", "rest"}
+
+    traces = []
+
+    @jax.jit
+    def step(optimizer, grads):
+        traces.append(optimizer)
+        return optimizer.apply_gradient(grads, learning_rate=LEARNING_RATE)
+
+    new = optimizer
+    for grads in gradients:
+        new = step(new, grads)
+    assert len(traces) == 1
+    for x, y in zip(jax.tree.leaves(optimizer), jax.tree.leaves(new), strict=True):
+        assert (x.shape, x.dtype) == (y.shape, y.dtype)
+    restored = optimizer.restore_state(new.state_dict())
+    jax.tree.map(np.testing.assert_array_equal, restored, new)
+
+
+def test_groups_with_equal_hyperparams_are_no_groups():
+    params, *gradients = trees(4)
+    for base in ("adafactor", "lamb"):
+        plain, grouped = (
+            run(optimizer, gradients, [optimizer.state.hyperparams] * 3).target
+            for optimizer in (
+                guided(base).create(params),
+                guided(base, GROUPS).create(params),
+            )
+        )
+        jax.tree.map(np.testing.assert_array_equal, plain, grouped)
+
+
+def test_groups_have_hyperparams_of_their_own():
+    params, grads = trees(2)
+    optimizer = guided("sgd", GROUPS).create(params)
+    raw = optimizer.state.hyperparams
+    assert raw.keys() == {"alpha", "beta1"}
+    assert raw["alpha"].keys() == {"matrices", "rest"}
+    values = {"matrices": 2.0, "rest": 0.5}
+    raw = {**raw, "alpha": {k: jnp.log(v) for k, v in values.items()}}
+    new = run(optimizer, [grads], [raw]).target
+    for name, factor in {"wide": 2.0, "flat": 2.0, "scale": 0.5}.items():
+        # float32 of 3 rounded operations.
+        np.testing.assert_allclose(
+            new[name],
+            params[name] - factor * LEARNING_RATE * grads[name],
+            rtol=1e-5,
+            atol=1e-6,
+        )
+
+
+def test_a_group_for_every_layer_or_every_parameter():
+    params = {
+        "encoder": {f"layers_{i}": {"wi": {"kernel": i}} for i in range(3)},
+        "norm": {"scale": 3},
+    }
+    layers = groups_lib.Groups([(r"encoder_\1", r"encoder/layers_(\d+)/.*"), ("x", ".*")])
+    assert list(layers.split(params)) == ["encoder_0", "encoder_1", "encoder_2", "x"]
+    every = groups_lib.Groups([(r"\g<0>", ".*")])
+    assert "encoder.layers_1.wi.kernel" in every.split(params)
+    assert every.merge(every.split(params), like=params) == params
+    frozen = core.freeze(params)
+    assert every.merge(every.split(frozen), like=frozen) == frozen
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ([("a", "wide")], r"no group matches the parameter (flat|scale): add"),
+        ([("a", "wide"), ("b", "wid"), ("c", ".*")], "group 'b' is empty: 'wid' matches"),
+        ([("a", "(")], r"'\(' is no regular expression"),
+        ([], "groups is empty"),
+    ],
+)
+def test_groups_that_do_not_fit_are_refused(groups, message):
+    with pytest.raises(ValueError, match=message):
+        guided("sgd", groups).init_state(trees(1)[0])
+
+
+@pytest.mark.parametrize("discount", [-0.1, 1.0, float("nan")])
+def test_a_discount_outside_its_range_is_refused(discount):
+    with pytest.raises(ValueError, match="discount=.*set DISCOUNT"):
+        guided("sgd", discount=discount)
+
+
+def test_without_information_nothing_is_learned_or_counted():
+    definition = guided("sgd")
+    state = definition.init_state(trees(1)[0])
+    zeros = jax.tree.map(jnp.zeros_like, state.hyperparams)
+    after = definition.apply_hypergradient(state, zeros)
+    jax.tree.map(np.testing.assert_array_equal, state, after)
+    assert set(hyperparams.values(state.hyperparams)) == {"alpha", "beta1"}
