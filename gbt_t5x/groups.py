@@ -57,8 +57,8 @@ class Groups:
         for i, (name, pattern) in enumerate(self._patterns):
             if i not in used:
                 raise ValueError(
-                    f"group {name!r} is empty: {pattern.pattern!r} matches the path of no "
-                    f"parameter that is left; one path is {'/'.join(next(iter(flat)))}: "
+                    f"group {name!r} is empty: {pattern.pattern!r} matches the path of "
+                    f"no parameter that is left; one path is {'/'.join(next(iter(flat)))}: "
                     "change GROUPS"
                 )
 

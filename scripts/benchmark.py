@@ -1,0 +1,268 @@
+"""What a training step costs with each source of the guidance gradient.
+
+Command: python scripts/benchmark.py [--quick] [--json FILE]
+
+All variants are built from gin/quickstart_*.gin in one process, and take turns on the same
+batches, so that the load of the machine meets all of them. Times are of blocks of four
+steps, one period of the variant that guides every fourth, divided by the block of the
+unguided trainer in the same round. The unguided trainer has the same Adafactor, with
+momentum. Bytes and FLOPs are XLA's, of the compiled programs, averaged over a period; bytes
+are the largest.
+
+Models: `small`, the quickstart's, and `t5_60m`, the paper's T5, at a batch for two cores;
+on an accelerator at the paper's, 256 rows of 512 tokens.
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+import dataclasses
+import itertools
+import json
+import os
+import pathlib
+import statistics
+import sys
+import time
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from absl import logging
+import gin
+import jax
+import t5x
+from t5x import utils
+import tqdm
+
+PERIOD = 4
+VARIANTS = {
+    "unguided": ("gin/quickstart_baseline.gin", ["BETA1 = 0.9"]),
+    "heldout": ("gin/quickstart_guided.gin", []),
+    "heldout_quarter": (
+        "gin/quickstart_guided.gin",
+        ["GUIDANCE_BATCH_SIZE = {quarter}"],
+    ),
+    "heldout_quarter_every_4": (
+        "gin/quickstart_guided.gin",
+        ["GUIDANCE_BATCH_SIZE = {quarter}", f"GUIDANCE_PERIOD = {PERIOD}"],
+    ),
+    "next_batch": (
+        "gin/quickstart_guided.gin",
+        ["include 'gin/guidance/next_batch.gin'"],
+    ),
+}
+T5_60M = [  # gin/models/t5_small.gin, which reads its vocabulary from the network
+    "network.T5Config.vocab_size = 32128",
+    "network.T5Config.emb_dim = 512",
+    "network.T5Config.num_heads = 6",
+    "network.T5Config.head_dim = 64",
+    "network.T5Config.num_encoder_layers = 8",
+    "network.T5Config.num_decoder_layers = 8",
+    "network.T5Config.mlp_dim = 1024",
+]
+ON_TWO_CORES = ["BATCH_SIZE = 8", "TASK_FEATURE_LENGTHS = {'inputs': 128, 'targets': 32}"]
+AS_IN_THE_PAPER = [
+    "BATCH_SIZE = 256",
+    "TASK_FEATURE_LENGTHS = {'inputs': 512, 'targets': 114}",
+    "network.T5Config.dtype = 'bfloat16'",
+]
+
+
+def train(**kwargs: Any) -> dict[str, Any]:
+    """What the gin files pass to T5X's train; they call it train_script.train."""
+    return kwargs
+
+
+@dataclasses.dataclass
+class Program:
+    """A compiled step: FLOPs and bytes accessed by XLA's count, and its memory."""
+
+    flops: float
+    bytes_accessed: float
+    temp_bytes: int
+    argument_bytes: int
+    seconds: float
+
+
+@dataclasses.dataclass
+class Variant:
+    """A trainer, the programs of one period of steps, and its seconds a block."""
+
+    trainer: Any
+    programs: list[Program]
+    compile_seconds: float
+    seconds: list[float] = dataclasses.field(default_factory=list)
+
+    def mean(self, field: str) -> float:
+        return statistics.fmean(getattr(p, field) for p in self.programs)
+
+    def largest(self, field: str) -> int:
+        return max(getattr(p, field) for p in self.programs)
+
+
+@contextlib.contextmanager
+def configuration(gin_file: str, bindings: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """What a gin file passes to train; gin's bindings stay until the end."""
+    gin.clear_config()
+    for path in (pathlib.Path(), pathlib.Path(t5x.__file__).parent.parent):
+        gin.add_config_file_search_path(os.fspath(path))
+    bindings = ["MODEL_DIR = '/unused'", *bindings]
+    gin.parse_config_files_and_bindings([gin_file], bindings)
+    try:
+        yield gin.get_configurable(train)()
+    finally:
+        gin.clear_config()
+
+
+def build(gin_file: str, bindings: Sequence[str]) -> tuple[Variant, list[Any]]:
+    """A trainer with compiled steps, and its training batches, on the devices."""
+    with configuration(gin_file, bindings) as kwargs:
+        model, partitioner = kwargs["model"], kwargs["partitioner"]
+        cfg = kwargs["train_dataset_cfg"]
+        layout = partitioner.get_data_layout(cfg.batch_size)
+        dataset = utils.get_dataset(
+            cfg, layout.shard_id, layout.num_shards, model.FEATURE_CONVERTER_CLS
+        )
+        data = utils.prepare_train_iter(
+            dataset, partitioner=partitioner, checkpoint_cfg=None, data_layout=layout
+        )
+        batches = list(itertools.islice(data, 2 * PERIOD))
+        initializer = utils.TrainStateInitializer(
+            optimizer_def=model.optimizer_def,
+            init_fn=model.get_initial_variables,
+            input_shapes={k: x.shape for k, x in batches[0].items()},
+            partitioner=partitioner,
+        )
+        trainer = kwargs["trainer_cls"](
+            model=model,
+            train_state=initializer.from_scratch(jax.random.PRNGKey(0)),
+            partitioner=partitioner,
+            eval_names=[],
+            summary_dir=None,
+            train_state_axes=initializer.train_state_axes,
+            rng=jax.random.PRNGKey(0),
+        )
+        programs: dict[bool, Program] = {}
+        compile_step = partitioner.compile
+
+        def record(function: Any, state: Any, inputs: Mapping[str, Any]) -> Any:
+            started = time.perf_counter()
+            compiled = compile_step(function, state, inputs)
+            programs["guidance" in inputs] = _program(
+                compiled, time.perf_counter() - started
+            )
+            return compiled
+
+        partitioner.compile = record
+        trainer.compile_train(batches[0])
+    every = [programs[False]] * (PERIOD - 1) if False in programs else []
+    last = [programs.get(True, programs.get(False))]
+    compile_seconds = sum(p.seconds for p in programs.values())
+    return Variant(trainer, [*every, *last], compile_seconds), batches
+
+
+def _program(compiled: Any, seconds: float) -> Program:
+    costs, memory = compiled.cost_analysis(), compiled.memory_analysis()
+    return Program(
+        flops=costs["flops"],
+        bytes_accessed=costs["bytes accessed"],
+        temp_bytes=memory.temp_size_in_bytes,
+        argument_bytes=memory.argument_size_in_bytes,
+        seconds=seconds,
+    )
+
+
+def run_block(variant: Variant, batches: Sequence[Any], step: int) -> float:
+    """Seconds of PERIOD steps."""
+    started = time.perf_counter()
+    variant.trainer.train(iter(batches), PERIOD, start_step=step).result()
+    jax.block_until_ready(variant.trainer.train_state)
+    return time.perf_counter() - started
+
+
+def measure(
+    model: str, bindings: Sequence[str], rounds: int, batch_size: int
+) -> dict[str, Variant]:
+    """Builds all variants of a model, and runs them in turns."""
+    variants = {}
+    for name, (gin_file, own) in VARIANTS.items():
+        print(f"{model}: building {name}", file=sys.stderr)
+        own = [binding.format(quarter=batch_size // 4) for binding in own]
+        variants[name], batches = build(gin_file, [*own, *bindings])
+    for i in tqdm.trange(rounds + 1, desc=f"{model}: rounds", file=sys.stderr):
+        chosen = batches[:PERIOD] if i % 2 else batches[PERIOD:]
+        names = list(variants)
+        for name in names if i % 2 else reversed(names):
+            seconds = run_block(variants[name], chosen, i * PERIOD)
+            if i:  # the first warms up
+                variants[name].seconds.append(seconds)
+    return variants
+
+
+def rows_of(model: str, variants: Mapping[str, Variant]) -> list[dict[str, Any]]:
+    """The measurements, as --json writes them."""
+    base = variants["unguided"]
+    rows = []
+    for name, variant in variants.items():
+        ratios = [a / b for a, b in zip(variant.seconds, base.seconds, strict=True)]
+        rows.append(
+            {
+                "model": model,
+                "variant": name,
+                "time_ratio": {
+                    "median": statistics.median(ratios),
+                    "min": min(ratios),
+                    "max": max(ratios),
+                },
+                "flops_ratio": variant.mean("flops") / base.mean("flops"),
+                "bytes_ratio": variant.mean("bytes_accessed")
+                / base.mean("bytes_accessed"),
+                "temp_bytes": variant.largest("temp_bytes"),
+                "argument_bytes": variant.largest("argument_bytes"),
+                "compile_seconds": variant.compile_seconds,
+                "seconds_per_step": statistics.median(variant.seconds) / PERIOD,
+            }
+        )
+    return rows
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows, as aligned text."""
+    lines = [
+        f"{'model':<8}{'variant':<25}{'time ratio':>10}{'min':>7}{'max':>7}"
+        f"{'FLOPs':>7}{'bytes':>7}{'temp MB':>9}{'args MB':>9}{'compile s':>11}{'s/step':>9}"
+    ]
+    for row in rows:
+        times = row["time_ratio"]
+        lines.append(
+            f"{row['model']:<8}{row['variant']:<25}{times['median']:>10.3f}"
+            f"{times['min']:>7.3f}{times['max']:>7.3f}{row['flops_ratio']:>7.3f}"
+            f"{row['bytes_ratio']:>7.3f}{row['temp_bytes'] / 1e6:>9.1f}"
+            f"{row['argument_bytes'] / 1e6:>9.1f}{row['compile_seconds']:>11.1f}"
+            f"{row['seconds_per_step']:>9.4f}"
+        )
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="the small model alone")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
+    args = parser.parse_args(argv)
+    logging.set_verbosity(logging.ERROR)  # seqio warns that tasks are not cached
+
+    rows = rows_of("small", measure("small", [], rounds=20, batch_size=16))
+    if not args.quick:
+        on_cpu = jax.default_backend() == "cpu"
+        size = ON_TWO_CORES if on_cpu else AS_IN_THE_PAPER
+        batch_size = 8 if on_cpu else 256
+        variants = measure("t5_60m", [*T5_60M, *size], 6, batch_size)
+        rows += rows_of("t5_60m", variants)
+    print(table(rows))
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
