@@ -56,10 +56,10 @@ class Groups:
         used = {self._group(path)[0] for path in flat}
         for i, (name, pattern) in enumerate(self._patterns):
             if i not in used:
+                path = "/".join(next(iter(flat)))
                 raise ValueError(
                     f"group {name!r} is empty: {pattern.pattern!r} matches the path of "
-                    f"no parameter that is left; one path is {'/'.join(next(iter(flat)))}: "
-                    "change GROUPS"
+                    f"no parameter that is left; one path is {path}: change GROUPS"
                 )
 
     def split(self, tree: Any) -> dict[str, Any]:

@@ -130,9 +130,9 @@ class GuidedTrainer(trainer.Trainer):
             inputs = self._inputs(batch, step)
             super().compile_train(inputs)
             compiled["guidance" in inputs] = self._compiled_train_step
-        self._compiled_train_step = lambda state, inputs: compiled["guidance" in inputs](
-            state, inputs
-        )
+        self._compiled_train_step: Any = lambda state, inputs: compiled[
+            "guidance" in inputs
+        ](state, inputs)
 
     @functools.cached_property
     def _partitioned_train_step(self):
