@@ -2,12 +2,14 @@
 # Trains a small model from several seeds with each source of the guidance gradient, and
 # compares development losses and learned schedules.
 #
-# Command: scripts/compare_sources.sh CORPUS [SEED ...]   (quickstart or offline_translation)
+# Command: scripts/compare_sources.sh CORPUS [--gin.NAME=VALUE ...]
+#   CORPUS is quickstart, or offline_translation, which needs --gin.DIRECTION.
 # Provides: model folders SOURCE/SEED, and `report.png`, in runs/sources/CORPUS or in the
-#   folder that SOURCES_DIR names. A run that is there is not repeated.
+#   folder that SOURCES_DIR names. A run that is done is not repeated.
+# Cost: two minutes a run of 1,000 steps of the quickstart, 21 runs.
 set -euo pipefail
-corpus=$1
-seeds=${*:2}
+corpus=${1:?quickstart or offline_translation}
+overrides=("${@:2}")
 here=$(dirname "${BASH_SOURCE[0]}")
 runs=$(realpath -m "${SOURCES_DIR:-$here/../runs/sources}/$corpus")
 cd "$here/.."
@@ -26,10 +28,10 @@ train() { # SOURCE SEED [--gin_file=FILE] [--gin.NAME=VALUE]
     echo "== $1, seed $2 -> $model_dir"
     rm -rf "$model_dir"
     $python -m t5x.train --gin_file="gin/${corpus}_$method.gin" "${@:3}" \
-        --gin.RANDOM_SEED="$2" --gin.MODEL_DIR="\"$model_dir\""
+        "${overrides[@]}" --gin.RANDOM_SEED="$2" --gin.MODEL_DIR="\"$model_dir\""
     touch "$model_dir/done"
 }
-for seed in ${seeds:-0 1 2}; do
+for seed in 0 1 2; do
     train baseline "$seed"
     train heldout "$seed"
     train next_batch "$seed" "${next[@]}"

@@ -1,6 +1,10 @@
 """What a step of each source of the guidance gradient does."""
 
 import itertools
+import json
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -282,3 +286,22 @@ def test_the_next_batch_has_no_period():
     with pytest.raises(ValueError, match="guides every step"):
         with next_batch(guidance_period=2):
             pass
+
+
+def test_guidance_exchanges_gradients_and_scalars_alone():
+    """On eight devices, the collectives of the compiled programs."""
+    process = subprocess.run(
+        [sys.executable, "collectives.py"],
+        cwd=os.path.dirname(__file__),
+        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    found = json.loads(process.stdout.splitlines()[-1])
+    arrays, scalars = found["unguided"]
+    assert arrays > 0
+    assert found["next_batch"][0] == arrays
+    # The guidance batch has a gradient of its own.
+    assert found["held_out"][0] <= 2 * arrays
+    for source in ("held_out", "next_batch"):
+        assert found[source][1] <= 2 * scalars

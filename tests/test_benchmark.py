@@ -1,0 +1,72 @@
+"""The benchmark measures what it says, on a model small enough for a test."""
+
+import sys
+
+import benchmark
+import jax
+
+import gin_runs
+
+TINY = [line for line in gin_runs.TINY if "STEPS" not in line and "PERIOD" not in line]
+KEYS = {
+    "model",
+    "variant",
+    "time_ratio",
+    "flops_ratio",
+    "temp_bytes",
+    "compile_seconds",
+}
+
+
+def test_every_variant_is_built_measured_and_printed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "__main__", benchmark)
+    variants = benchmark.measure("small", TINY, rounds=2, batch_size=4)
+    rows = {row["variant"]: row for row in benchmark.rows_of("small", variants)}
+    assert list(rows) == list(benchmark.VARIANTS)
+    assert set(rows) == {
+        "unguided",
+        "heldout",
+        "heldout_quarter",
+        "heldout_quarter_every_4",
+        "next_batch",
+    }
+    for row in rows.values():
+        assert row.keys() >= KEYS
+        assert row["time_ratio"].keys() == {"median", "min", "max"}
+        assert row["temp_bytes"] > 0
+        assert row["compile_seconds"] > 0
+    assert rows["unguided"]["time_ratio"] == {"median": 1.0, "min": 1.0, "max": 1.0}
+    flops = {name: row["flops_ratio"] for name, row in rows.items()}
+    assert flops["unguided"] == 1
+    assert 1 < flops["next_batch"] < flops["heldout_quarter_every_4"] < 1.2
+    assert flops["heldout_quarter"] < 1.6 < flops["heldout"] < 2.2
+
+    trainers = {name: variant.trainer for name, variant in variants.items()}
+    assert trainers["heldout_quarter_every_4"]._period == benchmark.PERIOD
+    assert not trainers["next_batch"]._guidance_batches
+    [quarter] = trainers["heldout_quarter"]._guidance_batches
+    assert {len(x) for x in quarter.values()} == {1}
+    steps = {int(trainer.train_state.step) for trainer in trainers.values()}
+    assert steps == {3 * benchmark.PERIOD}
+
+    lines = benchmark.table(list(rows.values())).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert len(lines) == 1 + len(rows)
+
+
+def test_next_batch_needs_one_buffer_more(monkeypatch):
+    monkeypatch.setitem(sys.modules, "__main__", benchmark)
+    programs = {}
+    for name in ("unguided", "next_batch"):
+        gin_file, own = benchmark.VARIANTS[name]
+        variant, _ = benchmark.build(gin_file, [*own, *TINY])
+        programs[name] = variant
+        params = variant.trainer.train_state.params
+    size = sum(4 * x.size for x in jax.tree.leaves(params))
+    state, temporaries = (
+        programs["next_batch"].largest(kind) - programs["unguided"].largest(kind)
+        for kind in ("argument_bytes", "temp_bytes")
+    )
+    # The rest is the state of λ, and the temporaries that XLA lays out differently.
+    assert size <= state <= 1.02 * size
+    assert state + temporaries <= 1.1 * size
