@@ -11,6 +11,7 @@ import gin_runs
 DOCUMENTS = [
     "README.md",
     "CONTRIBUTING.md",
+    "docs/guidance.md",
     "docs/hyperparams.md",
     "docs/implementation.md",
     "docs/t5.md",
