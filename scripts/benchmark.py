@@ -31,7 +31,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from absl import logging
 import gin
 import jax
-import t5x
 from t5x import utils
 import tqdm
 
@@ -105,7 +104,7 @@ class Variant:
 def configuration(gin_file: str, bindings: Sequence[str]) -> Iterator[dict[str, Any]]:
     """What a gin file passes to train; gin's bindings stay until the end."""
     gin.clear_config()
-    for path in (pathlib.Path(), pathlib.Path(t5x.__file__).parent.parent):
+    for path in (pathlib.Path(), pathlib.Path(utils.__file__).parent.parent):
         gin.add_config_file_search_path(os.fspath(path))
     bindings = ["MODEL_DIR = '/unused'", *bindings]
     gin.parse_config_files_and_bindings([gin_file], bindings)
