@@ -1,5 +1,8 @@
 """The benchmark measures what it says, on a model small enough for a test."""
 
+import json
+import os
+import subprocess
 import sys
 
 import benchmark
@@ -76,3 +79,18 @@ def test_next_batch_needs_one_buffer_more():
     # The rest is the state of λ, and the temporaries that XLA lays out differently.
     assert size <= state <= 1.02 * size
     assert state + temporaries <= 1.1 * size
+
+
+def test_the_run_of_the_paper_fits_sixteen_devices():
+    """60M parameters, 256 rows of 512 tokens: the memory of a TPUv3 core is 16 GB."""
+    here = os.path.dirname(__file__)
+    process = subprocess.run(
+        [sys.executable, "tests/paper_memory.py", "unguided", "heldout"],
+        cwd=os.path.dirname(here),
+        env=os.environ | {"PYTHONPATH": os.path.dirname(benchmark.__file__)},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    peak = json.loads(process.stdout.splitlines()[-1])
+    assert 1e9 < peak["unguided"] < peak["heldout"] < 16e9
+    assert peak["heldout"] <= 1.25 * peak["unguided"]

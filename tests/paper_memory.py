@@ -1,0 +1,77 @@
+"""Prints what the paper's pre-training takes of each of 16 devices' memory, as JSON.
+
+Variant of scripts/benchmark.py -> bytes, of the compiled step. Nothing is run.
+"""
+
+import json
+import os
+import sys
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=16"
+
+import benchmark
+from benchmark import train  # noqa: F401  the gin files call __main__.train
+import jax
+import numpy as np
+from t5x import utils
+
+ROWS, INPUTS, TARGETS = 256, 512, 114
+
+
+def peak_bytes(gin_file: str, bindings: list[str]) -> int:
+    """Arguments, outputs that are not in their place, and temporaries."""
+    with benchmark.configuration(gin_file, bindings) as kwargs:
+        model, partitioner = kwargs["model"], kwargs["partitioner"]
+        initializer = utils.TrainStateInitializer(
+            optimizer_def=model.optimizer_def,
+            init_fn=model.get_initial_variables,
+            input_shapes={
+                "encoder_input_tokens": (ROWS, INPUTS),
+                "decoder_input_tokens": (ROWS, TARGETS),
+            },
+            partitioner=partitioner,
+        )
+        trainer = kwargs["trainer_cls"](
+            model=model,
+            train_state=initializer.global_train_state_shape,
+            partitioner=partitioner,
+            eval_names=[],
+            summary_dir=None,
+            train_state_axes=initializer.train_state_axes,
+            rng=jax.random.PRNGKey(0),
+        )
+        widths = {
+            f"{side}_{kind}": width
+            for side, width in (("encoder", INPUTS), ("decoder", TARGETS))
+            for kind in ("input_tokens", "segment_ids", "positions")
+        }
+        widths |= dict.fromkeys(
+            ("decoder_target_tokens", "decoder_loss_weights"), TARGETS
+        )
+        batch = {
+            name: jax.ShapeDtypeStruct((ROWS, width), np.int32)
+            for name, width in widths.items()
+        }
+        inputs = trainer._inputs(batch, 0) if hasattr(trainer, "_inputs") else batch
+        memory = partitioner.compile(
+            trainer._partitioned_train_step, trainer.train_state, inputs
+        ).memory_analysis()
+    return (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes
+        + memory.temp_size_in_bytes
+    )
+
+
+def main(names: list[str]) -> None:
+    settings = [*benchmark.T5_60M, *benchmark.AS_IN_THE_PAPER]
+    found = {}
+    for name in names:
+        gin_file, own = benchmark.VARIANTS[name]
+        found[name] = peak_bytes(gin_file, [*own, *settings])
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
