@@ -1,13 +1,10 @@
-"""Prints what the paper's pre-training takes of each of 16 devices' memory, as JSON.
+"""Prints what the paper's pre-training takes of the memory of each device, as JSON.
 
 Variant of scripts/benchmark.py -> bytes, of the compiled step. Nothing is run.
 """
 
 import json
-import os
 import sys
-
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=16"
 
 import benchmark
 from benchmark import train  # noqa: F401  the gin files call __main__.train

@@ -87,7 +87,11 @@ def test_the_run_of_the_paper_fits_sixteen_devices():
     process = subprocess.run(
         [sys.executable, "tests/paper_memory.py", "unguided", "heldout"],
         cwd=os.path.dirname(here),
-        env=os.environ | {"PYTHONPATH": os.path.dirname(benchmark.__file__)},
+        env=os.environ
+        | {
+            "PYTHONPATH": os.path.dirname(benchmark.__file__),
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=16",
+        },
         stdout=subprocess.PIPE,
         check=True,
     )
