@@ -242,7 +242,6 @@ class Embed(nn.Module):
     embedding_init: Callable = nn.initializers.variance_scaling(
         1.0, "fan_in", "normal", out_axis=0
     )
-    one_hot: bool = False
 
     def setup(self):
         self.embedding = nn_partitioning.param_with_axes(
@@ -254,12 +253,9 @@ class Embed(nn.Module):
         )
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
-        """(...) integers to (..., features); `one_hot` multiplies, else gathers."""
-        table = jnp.asarray(self.embedding, self.dtype)
-        if not self.one_hot:
-            return table[tokens]
-        vocabulary = lax.iota(jnp.int32, self.num_embeddings)
-        return jnp.dot((tokens[..., None] == vocabulary).astype(self.dtype), table)
+        """(...) integers to (..., features), 0 for those that are not in the table."""
+        rows = jnp.take(self.embedding, tokens, axis=0, fill_value=0)
+        return jnp.asarray(rows, self.dtype)  # gradients are summed in float32
 
     def attend(self, query: jax.Array) -> jax.Array:
         """(..., features) to logits (..., num_embeddings)."""

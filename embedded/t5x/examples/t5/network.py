@@ -199,7 +199,6 @@ class Transformer(nn.Module):
             dtype=cfg.dtype,
             attend_dtype=jnp.float32,
             embedding_init=nn.initializers.normal(stddev=1.0),
-            one_hot=True,
         )
         self.encoder = Encoder(cfg, self.token_embedder)
         self.decoder = Decoder(cfg, self.token_embedder)
