@@ -137,6 +137,31 @@ def configuration(gin_file: str, bindings: Sequence[str]) -> Iterator[dict[str, 
         gin.clear_config()
 
 
+def make_trainer(
+    kwargs: Mapping[str, Any], input_shapes: Mapping[str, Any], *, abstract: bool = False
+) -> Any:
+    """The trainer of a configuration; an abstract one has shapes in place of arrays."""
+    model, partitioner = kwargs["model"], kwargs["partitioner"]
+    initializer = utils.TrainStateInitializer(
+        optimizer_def=model.optimizer_def,
+        init_fn=model.get_initial_variables,
+        input_shapes=input_shapes,
+        partitioner=partitioner,
+    )
+    rng = jax.random.PRNGKey(0)
+    return kwargs["trainer_cls"](
+        model=model,
+        train_state=initializer.global_train_state_shape
+        if abstract
+        else initializer.from_scratch(rng),
+        partitioner=partitioner,
+        eval_names=[],
+        summary_dir=None,
+        train_state_axes=initializer.train_state_axes,
+        rng=rng,
+    )
+
+
 def build(gin_file: str, bindings: Sequence[str]) -> tuple[Variant, list[Any]]:
     """A trainer that took its first step, and training batches, on the devices."""
     started = time.perf_counter()
@@ -151,21 +176,7 @@ def build(gin_file: str, bindings: Sequence[str]) -> tuple[Variant, list[Any]]:
             dataset, partitioner=partitioner, checkpoint_cfg=None, data_layout=layout
         )
         batches = list(itertools.islice(data, 2 * PERIOD))
-        initializer = utils.TrainStateInitializer(
-            optimizer_def=model.optimizer_def,
-            init_fn=model.get_initial_variables,
-            input_shapes={k: x.shape for k, x in batches[0].items()},
-            partitioner=partitioner,
-        )
-        trainer = kwargs["trainer_cls"](
-            model=model,
-            train_state=initializer.from_scratch(jax.random.PRNGKey(0)),
-            partitioner=partitioner,
-            eval_names=[],
-            summary_dir=None,
-            train_state_axes=initializer.train_state_axes,
-            rng=jax.random.PRNGKey(0),
-        )
+        trainer = make_trainer(kwargs, {k: x.shape for k, x in batches[0].items()})
         programs: dict[bool, Program] = {}
         compile_step = partitioner.compile
 

@@ -10,7 +10,6 @@ import benchmark
 from benchmark import train  # noqa: F401  the gin files call __main__.train
 import jax
 import numpy as np
-from t5x import utils
 
 ROWS, INPUTS, TARGETS = 256, 512, 114
 
@@ -18,25 +17,6 @@ ROWS, INPUTS, TARGETS = 256, 512, 114
 def peak_bytes(gin_file: str, bindings: list[str]) -> int:
     """Arguments, outputs that are not in their place, and temporaries."""
     with benchmark.configuration(gin_file, bindings) as kwargs:
-        model, partitioner = kwargs["model"], kwargs["partitioner"]
-        initializer = utils.TrainStateInitializer(
-            optimizer_def=model.optimizer_def,
-            init_fn=model.get_initial_variables,
-            input_shapes={
-                "encoder_input_tokens": (ROWS, INPUTS),
-                "decoder_input_tokens": (ROWS, TARGETS),
-            },
-            partitioner=partitioner,
-        )
-        trainer = kwargs["trainer_cls"](
-            model=model,
-            train_state=initializer.global_train_state_shape,
-            partitioner=partitioner,
-            eval_names=[],
-            summary_dir=None,
-            train_state_axes=initializer.train_state_axes,
-            rng=jax.random.PRNGKey(0),
-        )
         widths = {
             f"{side}_{kind}": width
             for side, width in (("encoder", INPUTS), ("decoder", TARGETS))
@@ -49,10 +29,14 @@ def peak_bytes(gin_file: str, bindings: list[str]) -> int:
             name: jax.ShapeDtypeStruct((ROWS, width), np.int32)
             for name, width in widths.items()
         }
+        shapes = {name: x.shape for name, x in batch.items()}
+        trainer = benchmark.make_trainer(kwargs, shapes, abstract=True)
         inputs = trainer._inputs(batch, 0) if hasattr(trainer, "_inputs") else batch
-        memory = partitioner.compile(
-            trainer._partitioned_train_step, trainer.train_state, inputs
-        ).memory_analysis()
+        memory = (
+            kwargs["partitioner"]
+            .compile(trainer._partitioned_train_step, trainer.train_state, inputs)
+            .memory_analysis()
+        )
     return (
         memory.argument_size_in_bytes
         + memory.output_size_in_bytes

@@ -250,11 +250,17 @@ def test_every_source_moves_the_hyperparams_and_stays_finite(source, discount):
         assert x != 0
 
 
-@pytest.mark.parametrize("kwargs", [{}, {"guidance_period": 2}, {"next": True}])
-def test_after_the_first_steps_nothing_is_compiled_or_sent_to_the_device(kwargs):
-    is_next = kwargs.pop("next", False)
-    make = next_batch() if is_next else tiny.make_trainer(guided(), **kwargs)
-    with make as trainer:
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: tiny.make_trainer(guided()),
+        lambda: tiny.make_trainer(guided(), guidance_period=2),
+        lambda: next_batch(),
+    ],
+    ids=["held_out", "period", "next_batch"],
+)
+def test_after_the_first_steps_nothing_is_compiled_or_sent_to_the_device(make):
+    with make() as trainer:
         data = list(itertools.islice(tiny.batches(trainer), 6))
         trainer.compile_train(data[0])
         trainer.train(iter(data[:2]), 2, start_step=0).result()
