@@ -76,7 +76,8 @@ class GuidedOptimizer(optimizers.OptimizerDef):
                 own hyper-parameters. None: one of each for all parameters.
             discount: γ in [0, 1) of the sensitivities, which the state then keeps (see
                 `hypergradient`): for each hyper-parameter an array like each parameter,
-                and if γ > 0 like its momentum. None keeps nothing, and is as greedy as 0.
+                and if γ > 0 like its momentum. None is as greedy as 0, and keeps them no
+                longer than a step.
 
         Raises:
             ValueError: an unknown or repeated hyper-parameter, one that the base
@@ -126,7 +127,7 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         self._in_adafactor_root = learnable.in_adafactor_root(base, hyperparams)
         # alpha's sensitivity and momentum make beta1's, see _beta1_sensitivity.
         self._derives_beta1 = (
-            discount == 0
+            not discount
             and isinstance(base, adafactor.Adafactor)
             and {"alpha", "beta1"} <= set(hyperparams)
         )
@@ -150,12 +151,20 @@ class GuidedOptimizer(optimizers.OptimizerDef):
             hyperparams=raw,
             meta_state=self._adam.init(raw),
         )
-        if not self.keeps_sensitivity:
-            return state
-        parts = self._sensitive(params, base_state.param_states)
+        return self.with_sensitivity(state, params) if self.keeps_sensitivity else state
+
+    def with_sensitivity(self, state: GuidedState, params: Any) -> SensitiveState:
+        """A state whose updates leave Z in it, from Z = 0."""
+        parts = self._sensitive(params, state.param_states)
         return SensitiveState(
             **vars(state), sensitivity=jax.tree.map(jnp.zeros_like, parts)
         )
+
+    def without_sensitivity(self, state: GuidedState) -> GuidedState:
+        """The inverse of `with_sensitivity`."""
+        fields = dict(vars(state))
+        del fields["sensitivity"]
+        return GuidedState(**fields)
 
     def _sensitive(self, params: Any, param_states: Any) -> dict[str, dict[str, Any]]:
         """The tree of `SensitiveState.sensitivity`, of what is given for each part."""

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from t5x import metrics as t5x_metrics, trainer, utils
 
-from gbt_t5x import guidance, hypergradient, hyperparams, optimizers
+from gbt_t5x import guidance, hyperparams, optimizers
 
 _GUIDANCE_METRICS = ("loss", "loss_per_nonpadding_target_token", "accuracy")
 
@@ -21,9 +21,9 @@ class GuidedTrainer(trainer.Trainer):
     """Moves λ while the parameters train, by one of two sources of ∇_θ L_H.
 
     A held-out batch (Algorithm 1 of the paper): after an optimizer step, the gradient of
-    its loss at θ_t+1, pulled back through the update. The batches enter the compiled step
-    beside the training batch, from the devices, where they stay. With a period, the other
-    steps run a program without any of this.
+    its loss at θ_t+1, by the sensitivities that the step left. The batches enter the
+    compiled step beside the training batch, from the devices, where they stay. With a
+    period, the other steps run a program without any of this.
 
     The next training batch: its gradient at θ_t+1, which step t+1 takes in any case, is
     that of data which θ_t+1 has not seen. λ moves one step later, before that step's own
@@ -194,34 +194,21 @@ class GuidedTrainer(trainer.Trainer):
             names = _of_meta_update(opt_state.hyperparams, train_metrics)
             metrics |= dict.fromkeys(names, _MeanOfMetaUpdates.empty())
         else:
-            new_state, metrics, hypergradients, guidance_metrics = self._guided_update(
-                update, opt_state, guidance_grad
+            keep = optimizer.keeps_sensitivity
+            new_state, metrics = update(
+                opt_state
+                if keep
+                else optimizer.with_sensitivity(opt_state, train_state.params)
             )
-            new_opt_state = optimizer.apply_hypergradient(
-                new_state._optimizer.state, hypergradients
-            )
+            new_opt_state = new_state._optimizer.state
+            guidance_grads, guidance_metrics = guidance_grad(new_state.params)
+            hypergradients = optimizer.hypergradient(new_opt_state, guidance_grads)
+            new_opt_state = optimizer.apply_hypergradient(new_opt_state, hypergradients)
+            if not keep:
+                new_opt_state = optimizer.without_sensitivity(new_opt_state)
             new_state = _with_opt_state(new_state, new_opt_state)
             metrics |= _of_meta_update(hypergradients, guidance_metrics)
         return new_state, metrics | _of_step(opt_state.hyperparams, learning_rate)
-
-    def _guided_update(self, update, opt_state, guidance_grad):
-        """The new state and its metrics; ĝ, and the metrics of the guidance batch."""
-        if self._optimizer.keeps_sensitivity:
-            new_state, metrics = update(opt_state)
-            grads, guidance_metrics = guidance_grad(new_state.params)
-            hypergradients = self._optimizer.hypergradient(
-                new_state._optimizer.state, grads
-            )
-            return new_state, metrics, hypergradients, guidance_metrics
-
-        def update_params(raw):
-            new_state, metrics = update(opt_state.replace(hyperparams=raw))
-            return new_state.params, (new_state, metrics)
-
-        step = hypergradient.guided_update(
-            update_params, opt_state.hyperparams, guidance_grad
-        )
-        return *step.update_aux, step.hypergradient, step.guidance_aux
 
 
 def _guidance_microbatches(

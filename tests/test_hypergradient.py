@@ -52,25 +52,28 @@ def test_hypergradient_matches_a_closed_form_on_a_quadratic():
             values = hyperparams.values(raw)
             step = values["alpha"] * LEARNING_RATE * grad
             new_momentum = values["beta1"] * momentum + (1 - values["beta1"]) * step
-            return theta - new_momentum, new_momentum
+            return theta - new_momentum
 
-        step = hypergradient.guided_update(
-            update, jax.tree.map(jnp.float64, raw), lambda x: (k @ (x - b), "aux")
-        )
+        raw_arrays = jax.tree.map(jnp.float64, raw)
+        new_theta = update(raw_arrays)
+        sensitivities = {
+            name: np.asarray(
+                hypergradient.sensitivity(lambda x, _: update(x), raw_arrays, name)
+            )
+            for name in raw
+        }
 
     alpha, beta1 = np.exp(raw["alpha"]), _sigmoid(raw["beta1"])
     descent = alpha * LEARNING_RATE * grad
     new_momentum = beta1 * momentum + (1 - beta1) * descent
     error = k @ (theta - new_momentum - b)
     # Two orders of 30 float64 operations.
-    np.testing.assert_allclose(step.params, theta - new_momentum, rtol=1e-12)
-    np.testing.assert_allclose(step.update_aux, new_momentum, rtol=1e-12)
-    assert step.guidance_aux == "aux"
+    np.testing.assert_allclose(new_theta, theta - new_momentum, rtol=1e-12)
     np.testing.assert_allclose(
-        step.hypergradient["alpha"], -error @ ((1 - beta1) * descent), rtol=1e-12
+        error @ sensitivities["alpha"], -error @ ((1 - beta1) * descent), rtol=1e-12
     )
     np.testing.assert_allclose(
-        step.hypergradient["beta1"],
+        error @ sensitivities["beta1"],
         -error @ (momentum - descent) * beta1 * (1 - beta1),
         rtol=1e-12,
     )
@@ -182,29 +185,22 @@ def test_update_and_hypergradient_match_a_numpy_adafactor(
     base = adafactor.Adafactor(
         beta1=base_beta1, factored=factored, min_dim_size_to_factor=4
     )
-    optimizer = optimizers.GuidedOptimizer(base, names, meta_learning_rate=0.1).create(
-        jax.tree.map(jnp.asarray, theta)
-    )
+    definition = optimizers.GuidedOptimizer(base, names, 0.1, discount=0.0)
+    optimizer = definition.create(jax.tree.map(jnp.asarray, theta))
     # Gradients that grow are clipped; those that shrink are not.
     for t, grad_size in enumerate([1.0, 3.0, 0.3, 2.0], start=1):
         grads = {k: grad_size * rng.normal(size=x.shape) for k, x in theta.items()}
         weights = {k: rng.normal(size=x.shape) for k, x in theta.items()}
         raw = {name: rng.normal() for name in names}
 
-        def update(raw, optimizer=optimizer, grads=grads):
-            state = optimizer.state.replace(hyperparams=raw)
-            new = optimizer.replace(state=state).apply_gradient(
-                jax.tree.map(jnp.asarray, grads), learning_rate=LEARNING_RATE
-            )
-            return new.target, new
-
-        step = hypergradient.guided_update(
-            update,
-            jax.tree.map(jnp.float64, raw),
-            # L_H = Σ weights·θ', whose gradient is the weights.
-            lambda _, weights=weights: (jax.tree.map(jnp.asarray, weights), None),
+        state = optimizer.state.replace(hyperparams=jax.tree.map(jnp.float64, raw))
+        optimizer = optimizer.replace(state=state).apply_gradient(
+            jax.tree.map(jnp.asarray, grads), learning_rate=LEARNING_RATE
         )
-        optimizer = step.update_aux
+        # L_H = Σ weights·θ', whose gradient is the weights.
+        found = definition.hypergradient(
+            optimizer.state, jax.tree.map(jnp.asarray, weights)
+        )
 
         rate = LEARNING_RATE * np.exp(raw.get("alpha", 0.0))
         beta1 = _sigmoid(raw["beta1"]) if "beta1" in raw else base_beta1 or 0.0
@@ -217,31 +213,31 @@ def test_update_and_hypergradient_match_a_numpy_adafactor(
                 expected[name] += np.sum(weights[k] * derivatives[name])
         # T5X keeps momentum, a tenth of a parameter, in float32 between the steps.
         for k, x in theta.items():
-            assert step.params[k].dtype == np.float64
-            np.testing.assert_allclose(step.params[k], x, atol=1e-7 * np.abs(x).max())
+            new = optimizer.target[k]
+            assert new.dtype == np.float64
+            np.testing.assert_allclose(new, x, atol=1e-7 * np.abs(x).max())
         for name in names:
-            assert step.hypergradient[name].dtype == np.float64
-            np.testing.assert_allclose(
-                step.hypergradient[name], expected[name], rtol=1e-6
-            )
+            assert found[name].dtype == np.float64
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-6)
 
 
 def _hypergradient(optimizer, grads, weights, raw):
     """∇_λ of L_H = Σ weights·θ', and L_H as a function of λ."""
 
+    definition, params = optimizer.optimizer_def, optimizer.target
+
     def update(raw):
         state = optimizer.state.replace(hyperparams=raw)
-        new = optimizer.replace(state=state).apply_gradient(
+        state = definition.with_sensitivity(state, params)
+        return optimizer.replace(state=state).apply_gradient(
             grads, learning_rate=LEARNING_RATE
         )
-        return new.target, None
 
     def guidance_loss(raw):
-        products = jax.tree.map(lambda w, x: jnp.sum(w * x), weights, update(raw)[0])
+        products = jax.tree.map(lambda w, x: jnp.sum(w * x), weights, update(raw).target)
         return sum(jax.tree.leaves(products))
 
-    step = hypergradient.guided_update(update, raw, lambda _: (weights, None))
-    return step.hypergradient, guidance_loss
+    return definition.hypergradient(update(raw).state, weights), guidance_loss
 
 
 @pytest.mark.parametrize("grad_size", [0.0, 1.0])

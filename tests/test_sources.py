@@ -130,9 +130,8 @@ def test_next_batch_updates_as_the_unguided_optimizer_until_lambda_moves():
     )
 
 
-@pytest.mark.parametrize("discount", [None, 0.0])
-def test_held_out_batch_gives_the_same_hypergradient_forward_and_backward(discount):
-    with tiny.make_trainer(guided(discount)) as trainer:
+def test_held_out_batch_gives_the_same_hypergradient_where_sensitivities_are_kept():
+    with tiny.make_trainer(guided(0.0)) as trainer:
         _, summaries = tiny.train(trainer, 3)
     with tiny.make_trainer(guided(None)) as trainer:
         _, expected = tiny.train(trainer, 3)
