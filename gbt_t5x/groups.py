@@ -63,7 +63,7 @@ class Groups:
                 )
 
     def split(self, tree: Any) -> dict[str, Any]:
-        """Group -> the part of a tree like the parameters that is in it."""
+        """Group -> the part of a tree like the parameters that is in it; names sorted."""
         parts: dict[str, Any] = {}
         for path, x in traverse_util.flatten_dict(core.unfreeze(tree)).items():
             parts.setdefault(self._group(path)[1], {})[path] = x
@@ -101,15 +101,23 @@ class GroupedOptimizer(optimizers.OptimizerDef):
         return optimizers.OptimizerState(jnp.asarray(0, jnp.int32), param_states)
 
     def apply_gradient(
-        self, hyper_params: Mapping[str, Any], params: Any, state: Any, grads: Any
+        self, hyper_params: Sequence[Any], params: Any, state: Any, grads: Any
     ) -> tuple[Any, optimizers.OptimizerState]:
-        """One update. `hyper_params` is group -> the base optimizer's."""
-        grads = self._groups.split(grads)
+        """One update.
+
+        Args:
+            hyper_params: the base optimizer's for each group, in the order of
+                `Groups.split`.
+            params: all parameters.
+            state: `init_state`'s, or one that this method gave.
+            grads: like the parameters.
+        """
+        parts, grads = self._groups.split(params), self._groups.split(grads)
         new_params, new_states = {}, {}
-        for name, part in self._groups.split(params).items():
+        for (name, part), own in zip(parts.items(), hyper_params, strict=True):
             part_state = optimizers.OptimizerState(state.step, state.param_states[name])
             new_params[name], new_state = self._base.apply_gradient(
-                hyper_params[name], part, part_state, grads[name]
+                own, part, part_state, grads[name]
             )
             new_states[name] = new_state.param_states
         state = optimizers.OptimizerState(state.step + 1, new_states)

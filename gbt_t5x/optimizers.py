@@ -24,13 +24,14 @@ class GuidedState(struct.PyTreeNode):
     Attributes:
         step: (), int32, updates so far.
         param_states: the base optimizer's.
-        hyperparams: name -> raw λ, (), float32; with groups, name -> group -> raw λ.
+        hyperparams: name -> raw λ, (), float32; with groups, (groups,), in the order of
+            `GuidedOptimizer.group_names`.
         meta_state: Adam's moments of the hypergradient, and its count.
     """
 
     step: jax.Array
     param_states: Any
-    hyperparams: dict[str, Any]
+    hyperparams: dict[str, jax.Array]
     meta_state: optax.ScaleByAdamState
 
 
@@ -125,11 +126,13 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         self._adam = optax.scale_by_adam()
         self._discount = discount
         self._in_adafactor_root = learnable.in_adafactor_root(base, hyperparams)
-        # alpha's sensitivity and momentum make beta1's, see _beta1_sensitivity.
+        # A weight decay that follows the learning rate would be part of alpha's.
+        decay_follows = getattr(base.hyper_params, "weight_decay_rate_lr_exponent", None)
         self._derives_beta1 = (
             not discount
             and isinstance(base, adafactor.Adafactor)
             and {"alpha", "beta1"} <= set(hyperparams)
+            and not decay_follows
         )
         super().__init__(base.hyper_params)
 
@@ -138,13 +141,14 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         """Whether the state is a `SensitiveState`."""
         return self._discount is not None
 
+    def group_names(self, params: Any) -> list[str]:
+        """Names of the groups, sorted; none without groups."""
+        return list(self._groups.split(params)) if self._groups else []
+
     def init_state(self, params: Any) -> GuidedState:
         base_state = self._base.init_state(params)
-        names = self._groups.split(params) if self._groups else None
-        raw = {
-            h.name: dict.fromkeys(names, h.raw) if names else h.raw
-            for h in self._hyperparams
-        }
+        shape = (len(self.group_names(params)),) if self._groups else ()
+        raw = {h.name: jnp.full(shape, h.raw) for h in self._hyperparams}
         state = GuidedState(
             step=base_state.step,
             param_states=base_state.param_states,
@@ -211,11 +215,8 @@ class GuidedOptimizer(optimizers.OptimizerDef):
 
         if not self._groups:
             return replace(learned)
-        groups = next(iter(learned.values()))
-        return {
-            group: replace({name: of_group[group] for name, of_group in learned.items()})
-            for group in groups
-        }
+        of_groups = zip(*learned.values(), strict=True)
+        return [replace(dict(zip(learned, values, strict=True))) for values in of_groups]
 
     def _new_sensitivity(self, update, params, state: SensitiveState) -> dict[str, Any]:
         """∂Ω/∂λ at `params`, and the discounted sensitivity before."""
@@ -262,50 +263,33 @@ class GuidedOptimizer(optimizers.OptimizerDef):
             grads: ∇_θ L, like the parameters, of data that the update did not see.
 
         Returns:
-            name -> ĝ with respect to the raw number, (); with groups, name -> group -> ĝ.
+            name -> ĝ with respect to the raw numbers, (); with groups, (groups,).
         """
-        sensitivity = dict(state.sensitivity["params"])
+        sensitivities = state.sensitivity["params"]
+        found = {name: self._inner(z, grads) for name, z in sensitivities.items()}
         if self._derives_beta1:
-            sensitivity["beta1"] = self._beta1_sensitivity(state)
-        # Not a dot product, whose precision accelerators lower.
-        products = {
-            name: jax.tree.map(lambda z, g: jnp.sum(z * g), z, grads)
-            for name, z in sensitivity.items()
-        }
-        total = lambda tree: sum(jax.tree.leaves(tree))
-        if not self._groups:
-            return {name: total(tree) for name, tree in products.items()}
-        return {
-            name: {g: total(part) for g, part in self._groups.split(tree).items()}
-            for name, tree in products.items()
-        }
-
-    def _beta1_sensitivity(self, state: SensitiveState) -> Any:
-        """∂θ'/∂(raw β1) of Adafactor from alpha's, for a buffer less.
-
-        θ' = θ - m' and m' = β1·m + (1 - β1)·α·d, with d the descent at α = 1, so that
-
-            ∂θ'/∂(raw α)  = -(1 - β1)·α·d
-            ∂θ'/∂(raw β1) = -β1(1 - β1)·(m - α·d) = -(1 - β1)·m' - ∂θ'/∂(raw α).
-        """
-        beta1 = hyperparams_lib.values(state.hyperparams)["beta1"]
-        alpha = state.sensitivity["params"]["alpha"]
-
-        def derive(beta1, param_states, alpha):
-            return jax.tree.map(
-                lambda moments, z: -(1 - beta1) * moments.m - z,
-                param_states,
-                alpha,
+            # θ' = θ - m' and m' = β1·m + (1 - β1)·α·d, with d the descent at α = 1, so
+            #   ∂θ'/∂(raw α)  = -(1 - β1)·α·d
+            #   ∂θ'/∂(raw β1) = -β1(1 - β1)·(m - α·d) = -(1 - β1)·m' - ∂θ'/∂(raw α).
+            beta1 = hyperparams_lib.values(state.hyperparams)["beta1"]
+            momentum = jax.tree.map(
+                lambda moments: moments.m,
+                state.param_states,
                 is_leaf=lambda x: hasattr(x, "m"),
             )
+            if self._groups:
+                momentum = self._groups.merge(momentum, like=grads)
+            found["beta1"] = -(1 - beta1) * self._inner(momentum, grads) - found["alpha"]
+        return {h.name: found[h.name] for h in self._hyperparams}
 
+    def _inner(self, tree: Any, other: Any) -> jax.Array:
+        """Sum of the products of two trees like the parameters, (); (groups,)."""
+        # Not a dot product, whose precision accelerators lower.
+        products = jax.tree.map(lambda x, y: jnp.sum(x * y), tree, other)
         if not self._groups:
-            return derive(beta1, state.param_states, alpha)
-        parts = {
-            group: derive(beta1[group], state.param_states[group], part)
-            for group, part in self._groups.split(alpha).items()
-        }
-        return self._groups.merge(parts, like=alpha)
+            return jax.tree.reduce(jnp.add, products)
+        parts = self._groups.split(products).values()
+        return jnp.stack([jax.tree.reduce(jnp.add, part) for part in parts])
 
     def apply_hypergradient(
         self, state: GuidedState, hypergradient: Mapping[str, Any]
@@ -322,7 +306,7 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         raw = jax.tree.map(
             lambda x, d: x - self._meta_learning_rate * d, state.hyperparams, direction
         )
-        known = jnp.any(jnp.stack(jax.tree.leaves(hypergradient)) != 0)
+        known = jnp.any(jnp.stack(list(hypergradient.values())) != 0)
         raw, meta_state = jax.tree.map(
             lambda new, old: jnp.where(known, new, old),
             (raw, meta_state),

@@ -1,13 +1,12 @@
 """T5X's trainer, with hyper-parameters that learn while it trains."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import functools
 import itertools
 from typing import Any
 
 from clu import metrics as clu_metrics
 import flax
-from flax import traverse_util
 import jax
 import jax.numpy as jnp
 from t5x import metrics as t5x_metrics, trainer, utils
@@ -75,6 +74,10 @@ class GuidedTrainer(trainer.Trainer):
                 f"{type(definition).__name__}: set OPTIMIZER"
             )
         self._optimizer: optimizers.GuidedOptimizer = definition
+        if groups := definition.group_names(self.train_state.params):
+            self.train_metrics_manager: Any = _MetricsByGroup(
+                self.train_metrics_manager, groups
+            )
         self._period = guidance_period
         self._guidance_batches: list[Mapping[str, jax.Array]] = []
         if guidance_dataset_cfg is None:
@@ -191,8 +194,8 @@ class GuidedTrainer(trainer.Trainer):
             metrics |= _of_meta_update(hypergradients)
         elif "guidance" not in inputs:
             new_state, metrics = update(opt_state)
-            names = _of_meta_update(opt_state.hyperparams, train_metrics)
-            metrics |= dict.fromkeys(names, _MeanOfMetaUpdates.empty())
+            of_none = _of_meta_update(opt_state.hyperparams, train_metrics)
+            metrics |= jax.tree.map(jnp.zeros_like, of_none)
         else:
             keep = optimizer.keeps_sensitivity
             new_state, metrics = update(
@@ -242,27 +245,45 @@ class _MeanOfMetaUpdates(clu_metrics.Average):
 def _of_step(raw, learning_rate) -> dict[str, Any]:
     """The metrics of every step: the λ that it used."""
     values = hyperparams.values(raw)
-    effective = jax.tree.map(lambda x: learning_rate * x, values.get("alpha", 1.0))
-    scalars = _by_path({"hyperparams": values, "learning_rate": {"effective": effective}})
-    last_value = clu_metrics.LastValue.from_model_output
-    return {name: last_value(jnp.asarray([x])) for name, x in scalars.items()}
+    scalars = {f"hyperparams/{name}": x for name, x in values.items()}
+    scalars["learning_rate/effective"] = learning_rate * values.get("alpha", 1.0)
+    return {name: clu_metrics.LastValue(x, jnp.ones(())) for name, x in scalars.items()}
 
 
 def _of_meta_update(hypergradients, guidance_metrics=None) -> dict[str, Any]:
     """The metrics of the steps that move λ."""
     guidance_metrics = t5x_metrics.set_step_metrics_num_steps(guidance_metrics or {}, 1)
-    scalars = _by_path({"hypergradient": hypergradients}) | {
+    scalars = {f"hypergradient/{name}": x for name, x in hypergradients.items()} | {
         f"guidance/{name}": guidance_metrics[name].compute()
         for name in _GUIDANCE_METRICS
         if name in guidance_metrics
     }
-    mean = _MeanOfMetaUpdates.from_model_output
-    return {name: mean(jnp.asarray([x])) for name, x in scalars.items()}
+    return {name: _MeanOfMetaUpdates(x, jnp.ones(())) for name, x in scalars.items()}
 
 
-def _by_path(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dictionaries to one, whose keys are paths with slashes."""
-    return traverse_util.flatten_dict(dict(tree), sep="/")
+class _MetricsByGroup:
+    """A metrics manager that gives each group's number a metric of its own.
+
+    In the step and between steps the numbers of all groups are one array.
+    """
+
+    def __init__(self, manager: trainer.MetricsManager, groups: Sequence[str]):
+        self._manager = manager
+        self._groups = groups
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._manager, name)
+
+    def write_metrics_summary(self, metrics: Mapping[str, Any], *args: Any) -> Any:
+        """NAME, of an array, becomes NAME/GROUP."""
+        split = {}
+        for name, metric in metrics.items():
+            if jnp.ndim(getattr(metric, "total", 0.0)):
+                for group, total in zip(self._groups, metric.total, strict=True):
+                    split[f"{name}/{group}"] = metric.replace(total=total)
+            else:
+                split[name] = metric
+        return self._manager.write_metrics_summary(split, *args)
 
 
 class _WithoutDropout:

@@ -74,7 +74,7 @@ def moved(raw, seed):
     """λ that differs from step to step, and between groups."""
     leaves, treedef = jax.tree.flatten(raw)
     rng = np.random.default_rng(seed)
-    return treedef.unflatten([x + 0.3 * rng.normal() for x in leaves])
+    return treedef.unflatten([x + 0.3 * rng.normal(size=x.shape) for x in leaves])
 
 
 @pytest.mark.parametrize("discount", [0.0, 0.5])
@@ -112,7 +112,7 @@ def test_hypergradient_is_the_discounted_derivative_of_the_run(
         found,
         expected,
     )
-    assert any(abs(x) > 1e-3 for x in jax.tree.leaves(expected))
+    assert any(np.any(abs(x) > 1e-3) for x in jax.tree.leaves(expected))
 
 
 @pytest.mark.parametrize("base", BASES)
@@ -169,7 +169,7 @@ def test_state_is_partitioned_checkpointed_and_stable(base, groups, discount):
         if path[1] in ("hyperparams", "meta_state"):
             assert specs[path] is None
             if groups and path[-1] != "count":
-                assert path[-1] in {"matrices", "rest"}
+                assert x.shape == (2,)
 
     traces = []
 
@@ -206,9 +206,9 @@ def test_groups_have_hyperparams_of_their_own():
     optimizer = guided("sgd", GROUPS).create(params)
     raw = optimizer.state.hyperparams
     assert raw.keys() == {"alpha", "beta1"}
-    assert raw["alpha"].keys() == {"matrices", "rest"}
-    values = {"matrices": 2.0, "rest": 0.5}
-    raw = {**raw, "alpha": {k: jnp.log(v) for k, v in values.items()}}
+    assert optimizer.optimizer_def.group_names(params) == ["matrices", "rest"]
+    assert raw["alpha"].shape == (2,)
+    raw = {**raw, "alpha": jnp.log(jnp.array([2.0, 0.5]))}
     new = run(optimizer, [grads], [raw]).target
     for name, factor in {"wide": 2.0, "flat": 2.0, "scale": 0.5}.items():
         # float32 of 3 rounded operations.

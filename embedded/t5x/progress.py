@@ -14,13 +14,17 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 def _describe(summary: Mapping[str, Any]) -> str:
-    """Loss per target token, then every `hyperparams/NAME`."""
+    """Loss per target token, then every `hyperparams/NAME`; the range of its groups."""
     parts = [f"loss {float(summary[_LOSS].value):.4f}"] if _LOSS in summary else []
-    parts += [
-        f"{name.removeprefix(_HYPERPARAMS)} {float(summary[name].value):.4g}"
-        for name in sorted(summary)
-        if name.startswith(_HYPERPARAMS)
-    ]
+    learned: dict[str, list[float]] = {}
+    for name in sorted(summary):
+        if name.startswith(_HYPERPARAMS):
+            hyperparam = name.split("/")[1]
+            learned.setdefault(hyperparam, []).append(float(summary[name].value))
+    for name, values in learned.items():
+        low, high = min(values), max(values)
+        upper = f" to {high:.4g}" if len(values) > 1 else ""
+        parts.append(f"{name} {low:.4g}{upper}")
     return "  ".join(parts)
 
 
