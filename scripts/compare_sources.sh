@@ -15,6 +15,7 @@ runs=$(realpath -m "${SOURCES_DIR:-$here/../runs/sources}/$corpus")
 cd "$here/.."
 
 scripts/environment.sh
+export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 # fewer page faults: shorter steps
 python=.venv/bin/python
 
 # Source, and how it differs from the paper's, which holds out a batch for every step.

@@ -12,6 +12,7 @@ runs=$(realpath -m "${FINETUNE_DEMO_DIR:-$(dirname "${BASH_SOURCE[0]}")/../runs/
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 scripts/environment.sh
+export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 # fewer page faults: shorter steps
 python=.venv/bin/python
 pretraining=1000 # steps
 finetuning=500

@@ -9,6 +9,7 @@ runs=$(realpath -m "${QUICKSTART_DIR:-$(dirname "${BASH_SOURCE[0]}")/../runs/qui
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 scripts/environment.sh
+export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 # fewer page faults: shorter steps
 python=.venv/bin/python
 
 for run in baseline guided; do

@@ -10,6 +10,7 @@ runs=$(realpath -m "${TRANSLATE_DEMO_DIR:-$(dirname "${BASH_SOURCE[0]}")/../runs
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 scripts/environment.sh
+export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 # fewer page faults: shorter steps
 python=.venv/bin/python
 export GBT_T5X_DATA_DIR="$runs/data"
 direction=${DIRECTION:-de_en}
