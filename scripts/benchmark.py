@@ -326,7 +326,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with configuration(*VARIANTS["unguided"]) as kwargs:
         read_batches(kwargs, 1)
     shared_seconds = time.perf_counter() - _STARTED
-    variants = measure("small", VARIANTS, [], rounds=60)
+    variants = measure("small", VARIANTS, [], rounds=40)
     rows = rows_of("small", variants, shared_seconds)
     if not args.quick:
         on_cpu = jax.default_backend() == "cpu"

@@ -1,5 +1,6 @@
 """Sensitivities against the derivatives of whole runs, and the groups that share them."""
 
+import inspect
 import re
 
 from flax import core, traverse_util
@@ -26,6 +27,17 @@ BASES = {
     ),
     "adafactor_beta1": (tiny.BASES["adafactor"][0], ("beta1",)),
 }
+# T5X's own Adafactor alone has a weight decay that follows the learning rate.
+if "weight_decay_rate_lr_exponent" in inspect.signature(adafactor.Adafactor).parameters:
+    BASES["adafactor_decay_follows"] = (
+        lambda: adafactor.Adafactor(
+            beta1=0.5,
+            weight_decay_rate=0.01,
+            weight_decay_rate_lr_exponent=1.0,
+            min_dim_size_to_factor=4,
+        ),
+        ("alpha", "beta1"),
+    )
 
 
 @pytest.fixture

@@ -216,6 +216,27 @@ def test_a_guidance_batch_may_have_any_size(batch_size):
 GROUPS = [("encoder", "encoder/.*"), ("decoder", "decoder/.*"), ("rest", ".*")]
 
 
+def test_groups_add_no_arrays_to_what_a_step_takes_and_gives():
+    arrays = []
+    for groups in (None, [(r"\g<0>", ".*")]):
+        with tiny.make_trainer(guided(groups=groups)) as trainer:
+            inputs = trainer._inputs(next(tiny.batches(trainer)), 0)
+            result = jax.eval_shape(trainer._train_step, trainer.train_state, inputs)
+            arrays.append(len(jax.tree.leaves(result)))
+            learned = opt_state(trainer).hyperparams["alpha"]
+    assert learned.shape == (len(jax.tree.leaves(trainer.train_state.params)),)
+    assert arrays[0] == arrays[1]
+
+
+def test_groups_are_logged_by_name_between_the_steps_that_move_them():
+    with tiny.make_trainer(guided(groups=GROUPS), guidance_period=2) as trainer:
+        _, (between, moved) = tiny.train(trainer, 2)
+    assert between.keys() == moved.keys()
+    for group in ("encoder", "decoder", "rest"):
+        assert np.isnan(between[f"hypergradient/alpha/{group}"])
+        assert np.isfinite(moved[f"hypergradient/alpha/{group}"])
+
+
 @pytest.mark.parametrize("source", ["held_out", "next_batch"])
 def test_groups_are_logged_by_name(source):
     make = (
