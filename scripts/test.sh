@@ -6,7 +6,6 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 scripts/environment.sh
-export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 # fewer page faults: shorter steps
 python=.venv/bin/python
 
 echo "== ruff check"
