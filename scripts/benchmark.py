@@ -326,16 +326,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     with configuration(*VARIANTS["unguided"]) as kwargs:
         read_batches(kwargs, 1)
     shared_seconds = time.perf_counter() - _STARTED
-    variants = measure("small", VARIANTS, [], rounds=40)
-    rows = rows_of("small", variants, shared_seconds)
-    if not args.quick:
-        on_cpu = jax.default_backend() == "cpu"
-        size = ON_TWO_CORES if on_cpu else AS_IN_THE_PAPER
-        variants = measure("t5_60m", VARIANTS | KINDS, [*T5_60M, *size], rounds=5)
-        rows += rows_of("t5_60m", variants, shared_seconds)
-        del variants
-        variants = measure("t5_deep", GROUPS, T5_DEEP, rounds=5)
-        rows += rows_of("t5_deep", variants, shared_seconds)
+    on_cpu = jax.default_backend() == "cpu"
+    size = ON_TWO_CORES if on_cpu else AS_IN_THE_PAPER
+    models = [
+        ("small", VARIANTS, [], 40),
+        ("t5_60m", VARIANTS | KINDS, [*T5_60M, *size], 5),
+        ("t5_deep", GROUPS, T5_DEEP, 5),
+    ]
+    rows = []
+    for model, named, bindings, rounds in models[: 1 if args.quick else None]:
+        variants = measure(model, named, bindings, rounds)
+        rows += rows_of(model, variants, shared_seconds)
+        del variants  # free before the next model is built
     print(table(rows))
     if args.json:
         args.json.write_text(json.dumps(rows, indent=2) + "\n")

@@ -210,18 +210,24 @@ def test_one_compiled_program_takes_every_step_and_equals_no_jit(base):
     make_base, names = tiny.BASES[base]
     definition = guided.GuidedOptimizer(make_base(), names, META_LEARNING_RATE)
 
-    def step(optimizer, grads, hypergradient):
+    traced = []
+
+    @jax.jit
+    def jitted(optimizer, grads, hypergradient):
+        traced.append(base)
         optimizer = optimizer.apply_gradient(grads, learning_rate=LEARNING_RATE)
         state = definition.apply_hypergradient(optimizer.state, hypergradient)
         return optimizer.replace(state=state)
 
     hypergradients = list(_hypergradients(names))
     optimizer = first = definition.create(_params())
-    program = jax.jit(step).lower(first, next(_gradients()), hypergradients[0]).compile()
+    program = jitted.lower(first, next(_gradients()), hypergradients[0]).compile()
     for grads, hypergradient in zip(_gradients(), hypergradients, strict=True):
         # Raises for arguments that it was not compiled for.
-        optimizer = program(optimizer, grads, hypergradient)
+        program(optimizer, grads, hypergradient)
+        optimizer = jitted(optimizer, grads, hypergradient)
     expected = _train(first, hypergradients)
+    assert traced == [base]
     assert jax.tree.structure(optimizer) == jax.tree.structure(first)
     for x, y, z in zip(*map(jax.tree.leaves, (optimizer, expected, first)), strict=True):
         assert x.dtype == y.dtype == z.dtype
