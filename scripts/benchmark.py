@@ -330,7 +330,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     size = ON_TWO_CORES if on_cpu else AS_IN_THE_PAPER
     models = [
         ("small", VARIANTS, [], 40),
-        ("t5_60m", VARIANTS | KINDS, [*T5_60M, *size], 5),
+        ("t5_60m", VARIANTS | KINDS, [*T5_60M, *size], 10),
         ("t5_deep", GROUPS, T5_DEEP, 5),
     ]
     rows = []
