@@ -11,24 +11,28 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-# What all processes share: xdist's, and those that tests start, inherit the variables.
-# Tasks read GBT_T5X_DATA_DIR when they are imported.
+# Tasks read it when they are imported. The processes of xdist inherit that of the first.
 if "PYTEST_XDIST_WORKER" not in os.environ:
-    _data_dir = tempfile.mkdtemp(prefix="gbt_t5x_tests_")
-    atexit.register(shutil.rmtree, _data_dir, ignore_errors=True)
-    os.environ["GBT_T5X_DATA_DIR"] = _data_dir
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{_data_dir}/xla"
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+    os.environ["GBT_T5X_DATA_DIR"] = tempfile.mkdtemp(prefix="gbt_t5x_tests_")
+    atexit.register(shutil.rmtree, os.environ["GBT_T5X_DATA_DIR"], ignore_errors=True)
 
+import jax
 import pytest
 
 # Helpers, which doctest would import again.
 collect_ignore = ["gin_runs.py", "mock_tfds.py", "text_runs.py", "tiny.py"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+    """Compiles once what several tests run. New processes compile for themselves."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
 @pytest.fixture(scope="session")
 def data_dir():
-    """Data of the tasks. Locks keep them from writing the same file."""
+    """What all processes share. Locks keep them from writing the same file."""
     return pathlib.Path(os.environ["GBT_T5X_DATA_DIR"])
 
 
