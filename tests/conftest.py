@@ -10,6 +10,8 @@ import tempfile
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+# Most of the time of the tests is compilation.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 # Tasks read it when they are imported. The processes of xdist inherit that of the first.
 if "PYTEST_XDIST_WORKER" not in os.environ:

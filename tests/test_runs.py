@@ -116,7 +116,7 @@ def test_four_devices_equal_one(config, tmp_path, offline_vocabularies):
         *EVALUATION,
         "partitioning.PjitPartitioner.num_partitions = None",
         "partitioning.PjitPartitioner.model_parallel_submesh = (1, 2)",
-        XLA_FLAGS="--xla_force_host_platform_device_count=4",
+        XLA_FLAGS=f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4",
     )
     expected, sharded = curves(one), curves(four)
     for name in CURVES:

@@ -321,9 +321,8 @@ def test_guidance_exchanges_gradients_and_scalars_alone():
         cwd=os.path.dirname(__file__),
         env=os.environ
         | {
-            # Machine code that nothing runs.
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8 "
-            "--xla_backend_optimization_level=0"
+            "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} "
+            "--xla_force_host_platform_device_count=8"
         },
         stdout=subprocess.PIPE,
         check=True,
