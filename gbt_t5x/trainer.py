@@ -9,6 +9,7 @@ from clu import metrics as clu_metrics
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 from t5x import metrics as t5x_metrics, trainer, utils
 
 from gbt_t5x import guidance, hyperparams, optimizers
@@ -239,7 +240,7 @@ class _MeanOfMetaUpdates(clu_metrics.Average):
     """The mean over the steps that moved λ; NaN if there were none."""
 
     def compute(self):
-        return jnp.where(self.count > 0, self.total / jnp.maximum(self.count, 1), jnp.nan)
+        return np.where(self.count > 0, self.total / np.maximum(self.count, 1), np.nan)
 
 
 def _of_step(raw, learning_rate) -> dict[str, Any]:
@@ -261,10 +262,21 @@ def _of_meta_update(hypergradients, guidance_metrics=None) -> dict[str, Any]:
     return {name: _MeanOfMetaUpdates(x, jnp.ones(())) for name, x in scalars.items()}
 
 
+@flax.struct.dataclass
+class _OfGroup(clu_metrics.Metric):
+    """One group's number of a metric of them all."""
+
+    metric: clu_metrics.Metric
+    group: int = flax.struct.field(pytree_node=False)
+
+    def compute(self):
+        return self.metric.compute()[self.group]
+
+
 class _MetricsByGroup:
     """A metrics manager that gives each group's number a metric of its own.
 
-    In the step and between steps the numbers of all groups are one array.
+    The numbers of all groups are one array until they are on the host.
     """
 
     def __init__(self, manager: trainer.MetricsManager, groups: Sequence[str]):
@@ -279,8 +291,8 @@ class _MetricsByGroup:
         split = {}
         for name, metric in metrics.items():
             if jnp.ndim(getattr(metric, "total", 0.0)):
-                for group, total in zip(self._groups, metric.total, strict=True):
-                    split[f"{name}/{group}"] = metric.replace(total=total)
+                for i, group in enumerate(self._groups):
+                    split[f"{name}/{group}"] = _OfGroup(metric, i)
             else:
                 split[name] = metric
         return self._manager.write_metrics_summary(split, *args)

@@ -331,16 +331,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     models = [
         ("small", VARIANTS, [], 40),
         ("t5_60m", VARIANTS | KINDS, [*T5_60M, *size], 10),
-        ("t5_deep", GROUPS, T5_DEEP, 5),
+        ("t5_deep", GROUPS, T5_DEEP, 10),
     ]
     rows = []
     for model, named, bindings, rounds in models[: 1 if args.quick else None]:
         variants = measure(model, named, bindings, rounds)
-        rows += rows_of(model, variants, shared_seconds)
+        new_rows = rows_of(model, variants, shared_seconds)
         del variants  # free before the next model is built
-    print(table(rows))
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=2) + "\n")
+        print(table(new_rows), flush=True)
+        rows += new_rows
+        if args.json:
+            args.json.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 scripts/environment.sh
+export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 # fewer page faults: a fifth of the time
 python=.venv/bin/python
 
 echo "== ruff check"
@@ -15,4 +16,4 @@ $python -m ruff format --check --quiet
 echo "== mypy"
 $python -m mypy gbt_t5x tasks scripts embedded/t5x
 echo "== pytest"
-$python -m pytest --numprocesses 2 "$@"
+$python -m pytest --numprocesses 2 --dist worksteal "$@"

@@ -275,9 +275,10 @@ def test_every_source_moves_the_hyperparams_and_stays_finite(source, discount):
     [
         lambda: tiny.make_trainer(guided()),
         lambda: tiny.make_trainer(guided(), guidance_period=2),
+        lambda: tiny.make_trainer(guided(groups=GROUPS)),
         lambda: next_batch(),
     ],
-    ids=["held_out", "period", "next_batch"],
+    ids=["held_out", "period", "groups", "next_batch"],
 )
 def test_after_the_first_steps_nothing_is_compiled_or_sent_to_the_device(make):
     with make() as trainer:
