@@ -10,7 +10,7 @@ import tempfile
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-# Most of the time of the tests is compilation.
+# Tests compile much and run little: LLVM's optimizations do not pay.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 # Tasks read it when they are imported. The processes of xdist inherit that of the first.
