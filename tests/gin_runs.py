@@ -28,6 +28,8 @@ TINY = [
     "network.T5Config.num_heads = 2",
     "network.T5Config.head_dim = 8",
     "network.T5Config.mlp_dim = 32",
+    "network.T5Config.num_encoder_layers = 1",
+    "network.T5Config.num_decoder_layers = 1",
 ]
 
 

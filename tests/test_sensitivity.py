@@ -104,7 +104,6 @@ def test_hypergradient_is_the_discounted_derivative_of_the_run(
     optimizer = definition.create(params)
     raws = [moved(optimizer.state.hyperparams, seed) for seed in range(len(gradients))]
 
-    @jax.jit
     def loss(raws):
         final = run(optimizer, gradients, raws)
         products = jax.tree.map(lambda w, x: jnp.sum(w * x), weights, final.target)

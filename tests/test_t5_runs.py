@@ -31,8 +31,6 @@ def vocabulary(tiny_t5_vocabulary):
         f"seqio.SentencePieceVocabulary.sentencepiece_model_file = {path!r}",
         "seqio.SentencePieceVocabulary.extra_ids = 100",
         "network.T5Config.vocab_size = 512",
-        "network.T5Config.num_encoder_layers = 1",
-        "network.T5Config.num_decoder_layers = 1",
     )
 
 

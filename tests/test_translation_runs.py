@@ -30,8 +30,7 @@ def json_lines(path):
 
 @pytest.mark.parametrize(
     ("kind", "direction"),
-    [("guided", d) for d in ("de_en", "en_de", "fi_en", "en_fi", "lt_en", "en_lt")]
-    + [("baseline", "de_en")],
+    [("guided", d) for d in ("de_en", "en_fi", "en_lt")] + [("baseline", "de_en")],
 )
 def test_direction_runs_two_steps(kind, direction, tmp_path):
     step, state = gin_runs.train(

@@ -99,7 +99,7 @@ def get_dataset(
         raise ValueError(
             f"batch size {cfg.batch_size} does not divide over {num_shards} shards"
         )
-    return seqio.get_dataset(
+    ds = seqio.get_dataset(
         get_task_or_mixture(cfg),
         task_feature_lengths=cfg.task_feature_lengths,
         dataset_split=cfg.split,
@@ -114,6 +114,10 @@ def get_dataset(
         trim_output_features=cfg.trim_output_features,
         batch_size=cfg.batch_size // num_shards,
     )
+    # The thread that tunes ends only at its next turn, up to a minute late.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return ds.with_options(options)
 
 
 def get_training_eval_datasets(
