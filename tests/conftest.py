@@ -2,6 +2,7 @@
 
 import atexit
 import fcntl
+import gc
 import os
 import pathlib
 import shutil
@@ -20,6 +21,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 
 import jax
 import pytest
+
+# Traced programs are many live objects, which the default looks at often: 7% of the time.
+gc.set_threshold(50_000, 20, 100)
 
 # Helpers, which doctest would import again.
 collect_ignore = ["gin_runs.py", "mock_tfds.py", "text_runs.py", "tiny.py"]

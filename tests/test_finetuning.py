@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import shutil
 from typing import Any
 
 from flax import serialization, traverse_util
@@ -126,13 +127,19 @@ def test_finetuning_resumes_exactly(kind, pretrained, tmp_path):
     arguments = (kind, pretrained["baseline"])
     period = ("CHECKPOINT_PERIOD = 2", "EVAL_PERIOD = 2")
     whole = finetune(*arguments, tmp_path / "whole", *period, steps=4)
-    finetune(*arguments, tmp_path / "halves", *period, steps=2)
-    halves = finetune(*arguments, tmp_path / "halves", *period, steps=4)
-    assert whole.keys() == halves.keys()
-    assert_equal(halves, whole, whole.keys())
-    metrics = tmp_path / f"halves/inference_eval/{TASK}-metrics.jsonl"
-    steps = [line["step"] for line in text_runs.read_json_lines(metrics)]
-    assert steps == [STEPS + 2, STEPS + 4]
+    name = f"checkpoint_{STEPS + 2}"
+    shutil.copytree(tmp_path / "whole" / name, tmp_path / "killed" / name)
+    resumed = finetune(*arguments, tmp_path / "killed", *period, steps=4)
+    assert whole.keys() == resumed.keys()
+    assert_equal(resumed, whole, whole.keys())
+    metrics, expected = (
+        text_runs.read_json_lines(
+            tmp_path / folder / f"inference_eval/{TASK}-metrics.jsonl"
+        )
+        for folder in ("killed", "whole")
+    )
+    assert [line["step"] for line in expected] == [STEPS + 2, STEPS + 4]
+    assert metrics == expected[1:]
 
 
 def write_legacy(folder: pathlib.Path, arrays: dict[str, np.ndarray], old: bool) -> None:

@@ -387,8 +387,6 @@ def test_guided_training_takes_two_steps(corpus_name, tmp_path):
         f"TASK_FEATURE_LENGTHS = {LENGTHS!r}",
         "network.T5Config.vocab_size = 128",
         "network.T5Config.dtype = 'float32'",
-        "network.T5Config.num_encoder_layers = 1",
-        "network.T5Config.num_decoder_layers = 1",
         "EVALUATOR_NUM_EXAMPLES = 2",
     )
     assert step == int(state.step) == 2
