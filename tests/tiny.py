@@ -1,6 +1,7 @@
 """A task of random tokens, and a T5 that fits it in a blink."""
 
 import contextlib
+import functools
 from typing import Any
 import zlib
 
@@ -153,15 +154,20 @@ def make_trainer(
         yield instance
 
 
+@functools.cache
+def _training_data() -> tf.data.Dataset:
+    converter_cls = models.EncoderDecoderModel.FEATURE_CONVERTER_CLS
+    return utils.get_dataset(dataset_cfg("train"), 0, 1, converter_cls)
+
+
 def batches(instance: Any):
-    """The training batches of a trainer, on its mesh."""
-    cfg = dataset_cfg("train")
+    """The training batches of a trainer, on its mesh, from the first one on."""
     partitioner = instance._partitioner
     return utils.prepare_train_iter(
-        utils.get_dataset(cfg, 0, 1, models.EncoderDecoderModel.FEATURE_CONVERTER_CLS),
+        _training_data(),
         partitioner=partitioner,
         checkpoint_cfg=None,
-        data_layout=partitioner.get_data_layout(cfg.batch_size),
+        data_layout=partitioner.get_data_layout(dataset_cfg("train").batch_size),
     )
 
 
