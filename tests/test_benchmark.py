@@ -67,16 +67,18 @@ def test_every_variant_is_built_measured_and_printed():
 def test_hyperparams_of_every_array_cost_no_more_than_one():
     gin_file, of_every_array = benchmark.GROUPS["heldout_1022_hyperparams"]
     _, one = benchmark.GROUPS["heldout_1_hyperparam"]
+    _, six = benchmark.KINDS["heldout_6_hyperparams"]
     flops = {}
-    for own in (one, of_every_array):
+    for own in (one, of_every_array, six, [*six, *of_every_array]):
         variant, _ = benchmark.build(gin_file, [*own, *TINY])
         state = variant.trainer.train_state
         learned = jax.tree.leaves(state._optimizer.state.hyperparams)
         flops[sum(x.size for x in learned)] = variant.mean("flops")
     arrays = len(jax.tree.leaves(state.params))
-    assert list(flops) == [1, 2 * arrays]
+    assert list(flops) == [1, 2 * arrays, 6, 6 * arrays]
     # beta1 adds a product with the momentum.
     assert flops[2 * arrays] <= 1.002 * flops[1]
+    assert flops[6 * arrays] <= 1.001 * flops[6]
 
 
 def test_the_deep_model_learns_a_thousand_hyperparams():

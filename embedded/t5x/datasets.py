@@ -114,7 +114,7 @@ def get_dataset(
         trim_output_features=cfg.trim_output_features,
         batch_size=cfg.batch_size // num_shards,
     )
-    # The thread that tunes ends only at its next turn, up to a minute late.
+    # The end of an iterator waits for the autotune thread, which may sleep for seconds.
     options = tf.data.Options()
     options.autotune.enabled = False
     return ds.with_options(options)
