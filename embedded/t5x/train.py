@@ -144,7 +144,12 @@ def train(
     summarize_config_fn(model_dir, manager.summary_writer, first_step)
     progress = progress_lib.Progress(first_step, total_steps)
     evaluations = _Evaluations(
-        trainer, eval_datasets, evaluator, initializer.train_state_axes, progress
+        trainer,
+        eval_datasets,
+        evaluator,
+        partitioner,
+        initializer.train_state_axes,
+        progress,
     )
     saver = None
     if checkpoint_cfg.save and save_period:
@@ -165,8 +170,6 @@ def train(
     if total_steps > first_step:
         train_iter.peek_async()  # fills the input pipeline while the step compiles
         trainer.compile_train(datasets.zeros_batch(spec, partitioner))
-    if total_steps > first_step or run_eval_before_training:
-        evaluations.compile(partitioner)
     if run_eval_before_training:
         evaluations.run(first_step)
 
@@ -293,28 +296,30 @@ class _Evaluations:
         trainer: trainer_lib.Trainer,
         eval_datasets: dict[str, tf.data.Dataset],
         evaluator: eval_lib.InferenceEvaluator | None,
+        partitioner: partitioning.PjitPartitioner,
         train_state_axes: Any,
         progress: progress_lib.Progress,
     ):
         self._trainer = trainer
         self._datasets = eval_datasets
+        self._partitioner = partitioner
+        self._compiled = False
         # seqio warns of tasks without metrics, and its evaluator then has none.
         self._evaluator = evaluator if evaluator and evaluator.eval_tasks else None
         self._axes = train_state_axes
         self._progress = progress
         self._metrics: concurrent.futures.Future | None = None
 
-    def compile(self, partitioner: partitioning.PjitPartitioner) -> None:
-        """Compiles the teacher-forced evaluations."""
-        self._trainer.compile_eval(
-            {
-                name: datasets.zeros_batch(ds.element_spec, partitioner)
-                for name, ds in self._datasets.items()
-            }
-        )
-
     def run(self, step: int) -> None:
         """Evaluates. Metrics of decoded text are computed while training goes on."""
+        if not self._compiled:
+            self._trainer.compile_eval(
+                {
+                    name: datasets.zeros_batch(ds.element_spec, self._partitioner)
+                    for name, ds in self._datasets.items()
+                }
+            )
+            self._compiled = True
         batches = {name: ds.as_numpy_iterator() for name, ds in self._datasets.items()}
         for name, summary in self._trainer.eval(batches).items():
             self._progress.eval(step, name, summary)
