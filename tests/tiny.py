@@ -133,7 +133,8 @@ def make_trainer(
         kwargs.setdefault("guidance_dataset_cfg", dataset_cfg("guidance"))
         kwargs.setdefault("train_dataset_cfg", dataset_cfg("train"))
     model = make_model(optimizer_def, dropout_rate)
-    partitioner = partitioning.PjitPartitioner(num_partitions=1)
+    # On CPUs, num_partitions=1 of T5X splits parameters instead of batches.
+    partitioner = partitioning.PjitPartitioner(model_parallel_submesh=(1, 1))
     shapes = {name: (8, 16) for name in ("encoder_input_tokens", "decoder_input_tokens")}
     initializer = utils.TrainStateInitializer(
         optimizer_def, model.get_initial_variables, shapes, partitioner
