@@ -18,11 +18,16 @@ scripts/environment.sh
 export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 # fewer page faults: shorter steps
 python=.venv/bin/python
 
+setting() { # NAME FILE: its value in the command line, else in gin/FILE
+    { printf '%s\n' "${overrides[@]#--gin.}"; sed 's/ = /=/' "gin/$2"; } |
+        awk -F= -v name="$1" '$1 == name && !found++ { print $2 }'
+}
+
 # Source, and how it differs from the paper's, which holds out a batch for every step. At
 # every fourth step λ moves a quarter as often, so it has a run at four times the η̂ too.
-batch_size=$(sed -n 's/^BATCH_SIZE = //p' "gin/${corpus}_baseline.gin")
+batch_size=$(setting BATCH_SIZE "${corpus}_baseline.gin")
 every_4=(--gin.GUIDANCE_BATCH_SIZE=$((batch_size / 4)) --gin.GUIDANCE_PERIOD=4)
-rate=$(sed -n 's/^META_LEARNING_RATE = //p' "gin/${corpus}_guided.gin")
+rate=$(setting META_LEARNING_RATE "${corpus}_guided.gin")
 rate_4=(--gin.META_LEARNING_RATE="$(awk "BEGIN {print 4 * $rate}")")
 next=(--gin_file=gin/guidance/next_batch.gin)
 train() { # SOURCE SEED [--gin_file=FILE] [--gin.NAME=VALUE]
@@ -31,8 +36,8 @@ train() { # SOURCE SEED [--gin_file=FILE] [--gin.NAME=VALUE]
     [[ -e $model_dir/done ]] && return
     echo "== $1, seed $2 -> $model_dir"
     rm -rf "$model_dir"
-    $python -m t5x.train --gin_file="gin/${corpus}_$method.gin" "${@:3}" \
-        "${overrides[@]}" --gin.RANDOM_SEED="$2" --gin.MODEL_DIR="\"$model_dir\""
+    $python -m t5x.train --gin_file="gin/${corpus}_$method.gin" "${overrides[@]}" \
+        "${@:3}" --gin.RANDOM_SEED="$2" --gin.MODEL_DIR="\"$model_dir\""
     touch "$model_dir/done"
 }
 for seed in 0 1 2; do
