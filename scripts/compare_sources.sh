@@ -18,9 +18,9 @@ scripts/environment.sh
 export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 # fewer page faults: shorter steps
 python=.venv/bin/python
 
-setting() { # NAME FILE: its value in the command line, else in gin/FILE
-    { printf '%s\n' "${overrides[@]#--gin.}"; sed 's/ = /=/' "gin/$2"; } |
-        awk -F= -v name="$1" '$1 == name && !found++ { print $2 }'
+setting() { # NAME FILE: its value in gin/FILE, or in the command line, which comes last
+    { cat "gin/$2"; printf '%s\n' "${overrides[@]#--gin.}"; } |
+        awk -F' *= *' -v name="$1" '$1 == name { value = $2 } END { print value }'
 }
 
 # Source, and how it differs from the paper's, which holds out a batch for every step. At
