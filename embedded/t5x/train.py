@@ -3,9 +3,8 @@ r"""Trains a model that gin files describe.
 python -m t5x.train --gin_file=FILE --gin.MODEL_DIR=\"/tmp/run\" --gin.NAME=VALUE
 """
 
-from collections.abc import Callable
-import concurrent.futures
-import functools
+from collections.abc import Callable, Mapping, Sequence
+import contextlib
 import os
 import time
 from typing import Any
@@ -14,6 +13,7 @@ from clu.data import dataset_iterator
 import jax
 import seqio
 from t5x import (
+    actions as actions_lib,
     checkpoints,
     datasets,
     eval as eval_lib,
@@ -23,6 +23,7 @@ from t5x import (
     progress as progress_lib,
     train_state as train_state_lib,
     trainer as trainer_lib,
+    training_loop,
     utils,
 )
 import tensorflow as tf
@@ -48,6 +49,8 @@ def train(
     summarize_config_fn: Callable[[str, Any, int], None],
     inference_evaluator_cls: Callable[..., seqio.Evaluator] = seqio.Evaluator,
     get_dataset_fn: Callable[..., Any] = utils.get_dataset,
+    concurrent_metrics: bool = True,
+    actions: Mapping[str, Sequence[actions_lib.BaseAction]] | None = None,
     run_eval_before_training: bool = False,
 ) -> tuple[int, train_state_lib.FlaxOptimTrainState]:
     """Trains up to `total_steps`, from the newest checkpoint in `model_dir` if any.
@@ -74,6 +77,9 @@ def train(
         get_dataset_fn: gives the training data, a tf.data.Dataset or a DatasetIterator of
             clu; called with its configuration, the shard, the number of shards and the
             model's feature converter.
+        concurrent_metrics: for T5X, whose actions run if it is False.
+        actions: 'TRAIN', 'TRAIN_EVAL' or 'INFER_EVAL' -> what looks at these metrics, and
+            may stop the run.
         run_eval_before_training: evaluate the starting point too.
 
     Returns:
@@ -82,14 +88,18 @@ def train(
     Raises:
         ValueError: periods of which one is not a multiple of the other; a checkpoint
             past total_steps, or of other arrays; no task has the split; vocabularies
-            that are not the model's.
+            that are not the model's; actions of other keys.
+        SystemExit: SIGTERM or SIGINT stopped the run, with 128 plus its number.
     """
+    del concurrent_metrics
     os.makedirs(model_dir, exist_ok=True)
+    all_actions = actions_lib.Actions(actions)
     evaluates = bool(train_eval_dataset_cfg or infer_eval_dataset_cfg)
-    eval_period = eval_period if evaluates else 0
-    save_period = (checkpoint_cfg.save.period or 0) if checkpoint_cfg.save else 0
-    _check_periods(eval_period, save_period)
-
+    periods = training_loop.Periods(
+        eval=eval_period if evaluates else 0,
+        save=(checkpoint_cfg.save.period or 0) if checkpoint_cfg.save else 0,
+        stats=stats_period,
+    )
     if use_hardware_rng or random_seed is None:
         jax.config.update("jax_default_prng_impl", "unsafe_rbg")
     seed = int(time.time()) if random_seed is None else random_seed
@@ -99,7 +109,6 @@ def train(
         train_dataset_cfg, model, partitioner, checkpoint_cfg, get_dataset_fn
     )
     eval_datasets = _eval_data(train_eval_dataset_cfg, model, partitioner, eval_steps)
-
     spec = train_iter.element_spec
     initializer = utils.TrainStateInitializer(
         optimizer_def=model.optimizer_def,
@@ -140,71 +149,40 @@ def train(
         rng=trainer_rng,
     )
     del train_state
-    manager = trainer.train_metrics_manager
-    summarize_config_fn(model_dir, manager.summary_writer, first_step)
-    progress = progress_lib.Progress(first_step, total_steps)
-    evaluations = _Evaluations(
-        trainer,
-        eval_datasets,
-        evaluator,
-        partitioner,
-        initializer.train_state_axes,
-        progress,
+    summarize_config_fn(
+        model_dir, trainer.train_metrics_manager.summary_writer, first_step
     )
-    saver = None
-    if checkpoint_cfg.save and save_period:
-        saver = checkpoints.OrbaxCheckpointManagerInterface(
-            model_dir,
-            shapes,
+    progress = progress_lib.Progress(first_step, total_steps)
+    run = training_loop.Run(
+        trainer=trainer,
+        train_iter=train_iter,
+        saver=_saver(checkpoint_cfg, model_dir, shapes, partitioner, train_iter),
+        evaluations=training_loop.Evaluations(
+            trainer,
+            eval_datasets,
+            evaluator,
             partitioner,
-            train_iter if checkpoint_cfg.save.save_dataset else None,
-            save_dtype=checkpoint_cfg.save.dtype,
-            keep=checkpoint_cfg.save.keep,
-        )
-
-    def save() -> None:
-        if saver and int(trainer.train_state.step) not in saver.all_steps():
-            saver.save(trainer.train_state)
-
-    save()
-    if total_steps > first_step:
-        train_iter.peek_async()  # fills the input pipeline while the step compiles
-        trainer.compile_train(datasets.zeros_batch(spec, partitioner))
-    if run_eval_before_training:
-        evaluations.run(first_step)
-
-    chunk = min((p for p in (eval_period, save_period) if p), default=total_steps)
-    step = first_step
-    while step < total_steps:
-        # Periods count from the first step of this process, as in T5X.
-        done = step - first_step
-        stop = min(first_step + (done // chunk + 1) * chunk, total_steps)
-        step = _train_until(
-            stop, step, trainer, train_iter, stats_period or chunk, progress
-        )
-        done = step - first_step
-        last = step == total_steps
-        if save_period and (last or done % save_period == 0):
-            save()
-        if eval_period and (last or done % eval_period == 0):
-            evaluations.run(step)
-
-    if saver:
-        saver.wait_until_finished()
-        saver.close()
-    evaluations.close()
-    trainer.close()
-    progress.close()
-    return step, trainer.train_state
-
-
-def _check_periods(eval_period: int, save_period: int) -> None:
-    periods = [p for p in (eval_period, save_period) if p]
-    if periods and max(periods) % min(periods):
-        raise ValueError(
-            f"eval_period={eval_period} and SaveCheckpointConfig.period={save_period}: "
-            "one must be a multiple of the other"
-        )
+            initializer.train_state_axes,
+            progress,
+            all_actions,
+        ),
+        actions=all_actions,
+        periods=periods,
+        progress=progress,
+        first_step=first_step,
+        total_steps=total_steps,
+    )
+    with contextlib.closing(run):
+        run.save()
+        if total_steps > first_step:
+            train_iter.peek_async()  # fills the input pipeline while the step compiles
+            trainer.compile_train(datasets.zeros_batch(spec, partitioner))
+        if run_eval_before_training:
+            run.evaluations.run(first_step)
+        stopped_by = run.train()
+    if stopped_by:
+        raise SystemExit(128 + stopped_by)
+    return run.step, trainer.train_state
 
 
 def _training_data(
@@ -265,85 +243,25 @@ def _first_state(
     return initializer.from_scratch(init_rng)
 
 
-def _train_until(
-    stop: int,
-    step: int,
-    trainer: trainer_lib.Trainer,
+def _saver(
+    checkpoint_cfg: utils.CheckpointConfig,
+    model_dir: str,
+    shapes: Any,
+    partitioner: partitioning.PjitPartitioner,
     train_iter: dataset_iterator.DatasetIterator,
-    stats_period: int,
-    progress: progress_lib.Progress,
-) -> int:
-    """Trains from `step` to `stop`, with a summary every `stats_period`."""
-
-    def report(at: int, future: concurrent.futures.Future) -> None:
-        if not future.exception():
-            progress.train(at, future.result())
-
-    while step < stop:
-        num_steps = min(stop - step, stats_period)
-        summary = trainer.train(train_iter, num_steps, start_step=step)
-        step += num_steps
-        summary.add_done_callback(functools.partial(report, step))
-    summary.result()  # raises what the steps raised
-    return step
-
-
-class _Evaluations:
-    """Evaluation with teacher forcing, and by decoding or scoring."""
-
-    def __init__(
-        self,
-        trainer: trainer_lib.Trainer,
-        eval_datasets: dict[str, tf.data.Dataset],
-        evaluator: eval_lib.InferenceEvaluator | None,
-        partitioner: partitioning.PjitPartitioner,
-        train_state_axes: Any,
-        progress: progress_lib.Progress,
-    ):
-        self._trainer = trainer
-        self._datasets = eval_datasets
-        self._partitioner = partitioner
-        self._compiled = False
-        # seqio warns of tasks without metrics, and its evaluator then has none.
-        self._evaluator = evaluator if evaluator and evaluator.eval_tasks else None
-        self._axes = train_state_axes
-        self._progress = progress
-        self._metrics: concurrent.futures.Future | None = None
-
-    def run(self, step: int) -> None:
-        """Evaluates. Metrics of decoded text are computed while training goes on."""
-        if not self._compiled:
-            self._trainer.compile_eval(
-                {
-                    name: datasets.zeros_batch(ds.element_spec, self._partitioner)
-                    for name, ds in self._datasets.items()
-                }
-            )
-            self._compiled = True
-        batches = {name: ds.as_numpy_iterator() for name, ds in self._datasets.items()}
-        for name, summary in self._trainer.eval(batches).items():
-            self._progress.eval(step, name, summary)
-        if not self._evaluator:
-            return
-        started = time.time()
-        metrics = self._evaluator.evaluate(self._trainer.train_state, self._axes)
-        self._trainer.train_metrics_manager.write_scalar(
-            "timing/evaluate_seconds", time.time() - started, step
-        )
-
-        def report(future: concurrent.futures.Future) -> None:
-            if not future.exception():
-                progress_lib.say_metrics(step, future.result())
-
-        metrics.add_done_callback(report)
-        self._metrics = metrics
-
-    def close(self) -> None:
-        """Waits for the metrics; raises what the last computation of them raised."""
-        if self._evaluator:
-            self._evaluator.close()
-        if self._metrics:
-            self._metrics.result()
+) -> checkpoints.OrbaxCheckpointManagerInterface | None:
+    """What writes checkpoints, if the configuration has a period."""
+    cfg = checkpoint_cfg.save
+    if not (cfg and cfg.period):
+        return None
+    return checkpoints.OrbaxCheckpointManagerInterface(
+        model_dir,
+        shapes,
+        partitioner,
+        train_iter if cfg.save_dataset else None,
+        save_dtype=cfg.dtype,
+        keep=cfg.keep,
+    )
 
 
 if __name__ == "__main__":

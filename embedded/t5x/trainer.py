@@ -17,6 +17,18 @@ from t5x import (
     partitioning,
     train_state as train_state_lib,
 )
+from t5x.actions import BaseAction, TerminateOnNanAction
+
+__all__ = [
+    "BaseAction",
+    "MetricsManager",
+    "TerminateOnNanAction",
+    "Trainer",
+    "accumulate_grads_microbatched",
+    "apply_grads",
+    "merge_metrics",
+    "train_with_lr",
+]
 
 Batch = Mapping[str, jax.Array]
 MetricsMap = dict[str, clu_metrics.Metric]
@@ -229,6 +241,7 @@ class Trainer:
         self._learning_rate_fn = learning_rate_fn
         self._num_microbatches = num_microbatches
         self._weight_metrics_computer = weight_metrics_computer
+        self.stop_training = False
         self._compiled_train_step: Callable | None = None
         self._compiled_eval_steps: dict[str, Callable] = {}
         self.train_metrics_manager = MetricsManager("train", summary_dir)
@@ -299,16 +312,21 @@ class Trainer:
     def train(
         self, batch_iter: Iterator[Batch], num_steps: int, start_step: int | None = None
     ) -> concurrent.futures.Future:
-        """Dispatches `num_steps` steps. Returns a future of their summary."""
+        """Dispatches steps. Returns a future of their summary.
+
+        There are `num_steps` of them, or less if `stop_training` is set meanwhile.
+        """
         step_fn = self._compiled_train_step or self._partitioned_train_step
         first = int(self.train_state.step) if start_step is None else start_step
         self.train_metrics_manager.start_duration_timer()
         metrics: MetricsMap = {}
-        for _ in range(num_steps):
+        done = 0
+        while done < num_steps and not (done and self.stop_training):
             self.train_state, update = step_fn(self.train_state, next(batch_iter))
             metrics = merge_metrics(metrics, update) if metrics else update
+            done += 1
         return self.train_metrics_manager.write_metrics_summary(
-            metrics, first + num_steps, num_steps
+            metrics, first + done, done
         )
 
     def compile_eval(self, batches: Mapping[str, Batch]) -> None:

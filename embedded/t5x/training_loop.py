@@ -1,0 +1,210 @@
+"""The loop over training steps, with checkpoints, evaluations and what may stop it."""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
+import signal
+import time
+from typing import Any
+
+from clu.data import dataset_iterator
+from t5x import (
+    actions as actions_lib,
+    checkpoints,
+    datasets,
+    eval as eval_lib,
+    partitioning,
+    progress as progress_lib,
+    signals,
+    trainer as trainer_lib,
+)
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Periods:
+    """Steps between evaluations, checkpoints and summaries; 0 or None for never.
+
+    Raises:
+        ValueError: neither of the first two is a multiple of the other.
+    """
+
+    eval: int
+    save: int
+    stats: int | None
+
+    def __post_init__(self):
+        given = [p for p in (self.eval, self.save) if p]
+        if given and max(given) % min(given):
+            raise ValueError(
+                f"eval_period={self.eval} and SaveCheckpointConfig.period={self.save}: "
+                "one must be a multiple of the other"
+            )
+
+    @property
+    def shortest(self) -> int | None:
+        return min((p for p in (self.eval, self.save) if p), default=None)
+
+
+@dataclasses.dataclass
+class Run:
+    """The loop over steps, with what happens between them.
+
+    Metrics are computed while training goes on, unless actions wait for them.
+    """
+
+    trainer: trainer_lib.Trainer
+    train_iter: dataset_iterator.DatasetIterator
+    saver: checkpoints.OrbaxCheckpointManagerInterface | None
+    evaluations: "Evaluations"
+    actions: actions_lib.Actions
+    periods: Periods
+    progress: progress_lib.Progress
+    first_step: int
+    total_steps: int
+
+    def __post_init__(self):
+        self.step = self.first_step
+
+    def train(self) -> signal.Signals | None:
+        """Trains to the end, or until an action or a signal stops it: that signal."""
+        with signals.Stop(self._stop) as stop:
+            while self.step < self.total_steps and not self.trainer.stop_training:
+                self._one_period(stop)
+            if self.trainer.stop_training:
+                self.save()
+            self._wait_for_checkpoint()
+            if self.trainer.stop_training:
+                progress_lib.say(self._farewell(stop.received))
+        return stop.received
+
+    def _stop(self) -> None:
+        self.trainer.stop_training = True
+
+    def _farewell(self, received: signal.Signals | None) -> str:
+        by = received.name if received else "an action"
+        saved = ", which is saved" if self.saver else "; nothing is saved"
+        return f"stopped by {by} at step {self.step}{saved}"
+
+    def _one_period(self, stop: signals.Stop) -> None:
+        """Trains to the next checkpoint, evaluation or the end, and does what is due."""
+        chunk = self.periods.shortest or self.total_steps
+        # Periods count from the first step of this process, as in T5X.
+        done = self.step - self.first_step
+        end = min(self.first_step + (done // chunk + 1) * chunk, self.total_steps)
+        self._train_until(end)
+        if self._due(self.periods.save):
+            self.save()
+        if self._due(self.periods.eval):
+            stop.unless_received(lambda: self.evaluations.run(self.step))
+
+    def _due(self, period: int) -> bool:
+        at_period = (self.step - self.first_step) % (period or 1) == 0
+        return bool(period) and (at_period or self.step == self.total_steps)
+
+    def _train_until(self, end: int) -> None:
+        """Trains to a step, with a summary every `periods.stats`."""
+
+        def report(at: int, future: concurrent.futures.Future) -> None:
+            if not future.exception():
+                self.progress.train(at, future.result())
+
+        stopped = False
+        while self.step < end and not stopped:
+            num_steps = min(end - self.step, self.periods.stats or end)
+            summary = self.trainer.train(self.train_iter, num_steps, start_step=self.step)
+            stopped = self.trainer.stop_training
+            self.step = (
+                int(self.trainer.train_state.step) if stopped else self.step + num_steps
+            )
+            summary.add_done_callback(functools.partial(report, self.step))
+            if "TRAIN" in self.actions:
+                metrics = summary.result()
+                self._wait_for_checkpoint()  # actions may name the newest one
+                self.actions.run("TRAIN", self.trainer, {"train": metrics})
+                stopped = self.trainer.stop_training
+        summary.result()  # raises what the steps raised
+
+    def save(self) -> None:
+        """Writes a checkpoint in the background, if there is none of this step."""
+        if (
+            self.saver
+            and int(self.trainer.train_state.step) not in self.saver.all_steps()
+        ):
+            self.saver.save(self.trainer.train_state)
+
+    def _wait_for_checkpoint(self) -> None:
+        if self.saver:
+            self.saver.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits for the checkpoint and the metrics that are being written."""
+        with contextlib.ExitStack() as stack:
+            for part in (self.progress, self.trainer, self.evaluations, self.saver):
+                if part:
+                    stack.callback(part.close)
+
+
+class Evaluations:
+    """Evaluation with teacher forcing, and by decoding or scoring."""
+
+    def __init__(
+        self,
+        trainer: trainer_lib.Trainer,
+        eval_datasets: dict[str, tf.data.Dataset],
+        evaluator: eval_lib.InferenceEvaluator | None,
+        partitioner: partitioning.PjitPartitioner,
+        train_state_axes: Any,
+        progress: progress_lib.Progress,
+        actions: actions_lib.Actions,
+    ):
+        self._trainer = trainer
+        self._datasets = eval_datasets
+        self._partitioner = partitioner
+        self._compiled = False
+        # seqio warns of tasks without metrics, and its evaluator then has none.
+        self._evaluator = evaluator if evaluator and evaluator.eval_tasks else None
+        self._axes = train_state_axes
+        self._progress = progress
+        self._actions = actions
+        self._metrics: concurrent.futures.Future | None = None
+
+    def run(self, step: int) -> None:
+        """Evaluates. Metrics of decoded text are computed while training goes on."""
+        if not self._compiled:
+            self._trainer.compile_eval(
+                {
+                    name: datasets.zeros_batch(ds.element_spec, self._partitioner)
+                    for name, ds in self._datasets.items()
+                }
+            )
+            self._compiled = True
+        batches = {name: ds.as_numpy_iterator() for name, ds in self._datasets.items()}
+        summaries = self._trainer.eval(batches)
+        for name, summary in summaries.items():
+            self._progress.eval(step, name, summary)
+        self._actions.run("TRAIN_EVAL", self._trainer, summaries)
+        if not self._evaluator:
+            return
+        started = time.time()
+        metrics = self._evaluator.evaluate(self._trainer.train_state, self._axes)
+        self._trainer.train_metrics_manager.write_scalar(
+            "timing/evaluate_seconds", time.time() - started, step
+        )
+
+        def report(future: concurrent.futures.Future) -> None:
+            if not future.exception():
+                progress_lib.say_metrics(step, future.result())
+
+        metrics.add_done_callback(report)
+        self._metrics = metrics
+        if "INFER_EVAL" in self._actions:
+            self._actions.run("INFER_EVAL", self._trainer, metrics.result())
+
+    def close(self) -> None:
+        """Waits for the metrics; raises what the last computation of them raised."""
+        if self._evaluator:
+            self._evaluator.close()
+        if self._metrics:
+            self._metrics.result()
