@@ -15,7 +15,7 @@ flock 9 # only one of two that start together installs
 
 # What .venv holds, and where it was made. Empty while an install is under way.
 stamp=.venv/installed
-wanted="$(cat constraints.txt setup.py embedded/setup.py scripts/environment.sh | cksum)
+wanted="$(cat constraints.txt setup.py embedded/pyproject.toml scripts/environment.sh | cksum)
 $(pwd -P)"
 if [[ -x .venv/bin/python && "$(cat $stamp 2>/dev/null)" == "$wanted" ]]; then
     exit 0

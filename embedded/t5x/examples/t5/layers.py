@@ -188,7 +188,7 @@ class MultiHeadDotProductAttention(nn.Module):
         seen = (jnp.arange(length) <= position)[None, None, None, :]
         if bias is not None:
             bias = lax.dynamic_slice_in_dim(bias, position, 1, axis=-2)
-        return keys.value, values.value, combine_masks(mask, seen), bias
+        return keys.value, values.value, nn.combine_masks(mask, seen), bias
 
 
 def _activation(name: str | Callable) -> Callable:
@@ -333,44 +333,3 @@ class LayerNorm(nn.Module):
             "scale", self.scale_init, (x.shape[-1],), jnp.float32, axes=("embed",)
         )
         return y * jnp.asarray(scale, self.dtype)
-
-
-def make_attention_mask(
-    query_input: jax.Array,
-    key_input: jax.Array,
-    pairwise_fn: Callable = jnp.multiply,
-    dtype: Any = jnp.float32,
-) -> jax.Array:
-    """(b, q) and (b, k) to (b, 1, q, k): pairwise_fn of every query and key."""
-    pairs = pairwise_fn(query_input[..., :, None], key_input[..., None, :])
-    return pairs[..., None, :, :].astype(dtype)
-
-
-def combine_masks(*masks: jax.Array | None, dtype: Any = jnp.float32) -> jax.Array:
-    """The logical and of the masks that are given."""
-    return functools.reduce(jnp.logical_and, [m for m in masks if m is not None]).astype(
-        dtype
-    )
-
-
-def make_decoder_mask(
-    decoder_target_tokens: jax.Array,
-    dtype: Any,
-    decoder_segment_ids: jax.Array | None = None,
-) -> jax.Array:
-    """(b, 1, l, l): no position sees later ones, padding, or another packed example."""
-    positions = jnp.broadcast_to(
-        jnp.arange(decoder_target_tokens.shape[-1]), decoder_target_tokens.shape
-    )
-    real = decoder_target_tokens > 0
-    masks = [
-        make_attention_mask(positions, positions, jnp.greater_equal, dtype),
-        make_attention_mask(real, real, dtype=dtype),
-    ]
-    if decoder_segment_ids is not None:
-        masks.append(
-            make_attention_mask(
-                decoder_segment_ids, decoder_segment_ids, jnp.equal, dtype
-            )
-        )
-    return combine_masks(*masks, dtype=dtype)

@@ -210,14 +210,17 @@ class Transformer(nn.Module):
         enable_dropout: bool = True,
     ) -> jax.Array:
         """What the decoder attends to: (batch, inputs length, emb_dim)."""
-        dtype, real = self.config.dtype, encoder_input_tokens > 0
-        encoder_mask = layers.make_attention_mask(real, real, dtype=dtype)
-        if encoder_segment_ids is not None:
-            same_input = layers.make_attention_mask(
-                encoder_segment_ids, encoder_segment_ids, jnp.equal, dtype
-            )
-            encoder_mask = layers.combine_masks(encoder_mask, same_input, dtype=dtype)
-        return self.encoder(encoder_input_tokens, encoder_mask, not enable_dropout)
+        real = encoder_input_tokens > 0
+        mask = self._mask(real, real, encoder_segment_ids, encoder_segment_ids)
+        return self.encoder(encoder_input_tokens, mask, not enable_dropout)
+
+    def _mask(self, queries, keys, query_segments, key_segments, *masks):
+        """(b, 1, q, k): pairs of real tokens, of one packed example, in all masks."""
+        pairs = nn.make_attention_mask(queries, keys)
+        same = None
+        if query_segments is not None and key_segments is not None:
+            same = nn.make_attention_mask(query_segments, key_segments, jnp.equal)
+        return nn.combine_masks(pairs, same, *masks, dtype=self.config.dtype)
 
     def decode(
         self,
@@ -255,7 +258,6 @@ class Transformer(nn.Module):
             ValueError: packed examples with `decode`.
         """
         del decoder_positions
-        dtype, mask = self.config.dtype, layers.make_attention_mask
         inputs_real, targets_real = encoder_input_tokens > 0, decoder_target_tokens > 0
         if decode:
             if encoder_segment_ids is not None or decoder_segment_ids is not None:
@@ -265,13 +267,11 @@ class Transformer(nn.Module):
                 )
             decoder_mask, targets_real = None, jnp.ones_like(targets_real)
         else:
-            decoder_mask = layers.make_decoder_mask(
-                decoder_target_tokens, dtype, decoder_segment_ids
-            )
-        cross_mask = mask(targets_real, inputs_real, dtype=dtype)
-        if encoder_segment_ids is not None and decoder_segment_ids is not None:
-            same_pair = mask(decoder_segment_ids, encoder_segment_ids, jnp.equal, dtype)
-            cross_mask = layers.combine_masks(cross_mask, same_pair, dtype=dtype)
+            causal = nn.make_causal_mask(decoder_target_tokens)
+            segments = decoder_segment_ids, decoder_segment_ids
+            decoder_mask = self._mask(targets_real, targets_real, *segments, causal)
+        segments = decoder_segment_ids, encoder_segment_ids
+        cross_mask = self._mask(targets_real, inputs_real, *segments)
         return self.decoder(
             encoded,
             decoder_input_tokens,
