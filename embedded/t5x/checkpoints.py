@@ -4,7 +4,7 @@ model_dir/checkpoint_STEP/state holds the train state, and /dataset the position
 training data. T5X writes and reads the same layout. Its older one is only read.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import os
 import re
@@ -82,6 +82,7 @@ class OrbaxCheckpointManagerInterface:
         save_dtype: Any = None,
         restore_dtype: Any = None,
         keep: int | None = None,
+        period: int | None = None,
     ):
         """Opens a directory for checkpoints.
 
@@ -93,6 +94,8 @@ class OrbaxCheckpointManagerInterface:
             save_dtype: of the saved parameters; None keeps theirs.
             restore_dtype: of the restored parameters; None keeps theirs.
             keep: number of newest checkpoints to keep; None keeps all.
+            period: steps between saves. With None, which is for restoring, what another
+                process is about to save stays.
         """
         self._shapes = train_state
         self._partitioner = partitioner
@@ -106,7 +109,7 @@ class OrbaxCheckpointManagerInterface:
                 preservation_policy=(
                     ocp.checkpoint_managers.LatestN(keep) if keep else None
                 ),
-                cleanup_tmp_directories=True,
+                cleanup_tmp_directories=period is not None,
             ),
             item_handlers={
                 "state": ocp.PyTreeCheckpointHandler(use_ocdbt=True),
@@ -126,9 +129,19 @@ class OrbaxCheckpointManagerInterface:
     def close(self) -> None:
         self._manager.close()
 
-    def save(self, train_state: train_state_lib.FlaxOptimTrainState) -> bool:
-        """Saves in the background; the state may be donated when this returns."""
-        state = train_state.state_dict()
+    def save(
+        self,
+        train_state: train_state_lib.FlaxOptimTrainState,
+        state_transformation_fns: Sequence[Callable[[Any, Any], tuple[Any, Any]]] = (),
+    ) -> bool:
+        """Saves in the background; the state may be donated when this returns.
+
+        Each of `state_transformation_fns` gets the state_dict and None in the place of
+        T5X's information on parameters, and returns both, before anything is written.
+        """
+        state, infos = train_state.state_dict(), None
+        for transform in state_transformation_fns:
+            state, infos = transform(state, infos)
         save_args = {
             part: jax.tree.map(
                 lambda _, p=part: ocp.SaveArgs(

@@ -62,4 +62,8 @@ class LegacyCheckpoint:
             "driver": leaf["driver"],
             "kvstore": {"driver": "file", "path": os.path.join(self._folder, where)},
         }
-        return tensorstore.open(spec, open=True).result().read().result()
+        array = tensorstore.open(spec, open=True).result()
+        if array.fill_value is None:  # then no chunk may be left out
+            spec["fill_missing_data_reads"] = False
+            array = tensorstore.open(spec, open=True).result()
+        return array.read().result()

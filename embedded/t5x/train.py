@@ -160,11 +160,13 @@ def train(
             train_iter if checkpoint_cfg.save.save_dataset else None,
             save_dtype=checkpoint_cfg.save.dtype,
             keep=checkpoint_cfg.save.keep,
+            period=save_period,
         )
 
     def save() -> None:
         if saver and int(trainer.train_state.step) not in saver.all_steps():
-            saver.save(trainer.train_state)
+            assert checkpoint_cfg.save
+            saver.save(trainer.train_state, checkpoint_cfg.save.state_transformation_fns)
 
     save()
     if total_steps > first_step:

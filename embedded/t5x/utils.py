@@ -48,12 +48,16 @@ TrainState = train_state_lib.FlaxOptimTrainState | train_state_lib.InferenceStat
 
 @dataclasses.dataclass
 class SaveCheckpointConfig:
-    """When to save, how many to keep (None: all), and the parameters' dtype on disk."""
+    """When to save, how many to keep (None: all), and the parameters' dtype on disk.
+
+    `state_transformation_fns` are applied to the state before it is written.
+    """
 
     dtype: str | None = "float32"
     period: int | None = None
     keep: int | None = None
     save_dataset: bool = False
+    state_transformation_fns: Sequence[Callable[[Any, Any], tuple[Any, Any]]] = ()
 
 
 @dataclasses.dataclass
