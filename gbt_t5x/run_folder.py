@@ -31,6 +31,7 @@ from t5x import utils
 
 from gbt_t5x import checksums, integrity
 
+THREAD = "checksums"  # name of the threads that write them
 _LOCK = "run.lock"
 _ASIDE = "damaged-"
 _VERIFY = "`python -m gbt_t5x.verify {}` says what is whole"
@@ -53,7 +54,8 @@ def checkpoint_config(
         ValueError: another process trains in the folder; none of its checkpoints is
             whole; or the one that a new run starts from is damaged.
     """
-    save, restore = checkpoint_cfg.save, checkpoint_cfg.restore
+    save: Any = checkpoint_cfg.save
+    restore = checkpoint_cfg.restore
     if _is_local(model_dir):
         _on_one_process(lambda: _open(model_dir, bool(save and save.period)))
     if restore and not (_is_local(model_dir) and integrity.steps(model_dir)):
@@ -164,9 +166,8 @@ def _none_whole(
     found = [f"{os.path.basename(folder)}: {damage}" for folder, damage in damaged]
     found += [f"{name}: set aside" for name in aside]
     return (
-        f"no checkpoint in MODEL_DIR={model_dir!r} is whole ({'; '.join(found)}): restore "
-        "one from a copy, or begin a new run by setting MODEL_DIR to another folder. "
-        "Nothing was changed"
+        f"no checkpoint in MODEL_DIR={model_dir!r} is whole ({'; '.join(found)}): copy "
+        "one there, or set MODEL_DIR to another folder to begin anew. Nothing was changed"
     )
 
 
@@ -198,8 +199,8 @@ def _lock(model_dir: str) -> None:
         holder = f.read().strip() or "not known"
         f.close()
         raise ValueError(
-            f"another process trains in MODEL_DIR={model_dir!r} ({holder}): wait until it "
-            "has ended, stop it, or set MODEL_DIR to another folder"
+            f"another process trains in MODEL_DIR={model_dir!r} ({holder}): wait until "
+            "it has ended, stop it, or set MODEL_DIR to another folder"
         ) from e
     except OSError as e:
         f.close()
@@ -254,7 +255,7 @@ class _BeforeSaving:
         if first_process and _is_local(folder) and not os.path.exists(folder):
             self._saves += 1
             threading.Thread(
-                target=self._write_checksums, args=(folder, self._saves)
+                target=self._write_checksums, args=(folder, self._saves), name=THREAD
             ).start()
         return state_dict, parameter_infos
 
@@ -281,7 +282,7 @@ class _BeforeSaving:
                 break
         return (
             f"the train state of step {step} is not finite, and is not saved: {names[0]} "
-            f"and {len(names) - 1} arrays more. The last finite checkpoint: {last}. Go on "
-            "from it with a lower utils.create_learning_rate_scheduler."
-            "base_learning_rate or other data"
+            f"and {len(names) - 1} arrays more. The last finite checkpoint: {last}. Go "
+            "on from it with a lower utils.create_learning_rate_scheduler."
+            "base_learning_rate, or with other data"
         )

@@ -259,7 +259,7 @@ def _first_state(
         with_dataset = bool(save_cfg and save_cfg.save_dataset)
         resume = utils.RestoreCheckpointConfig(model_dir, restore_dataset=with_dataset)
         return initializer.restore(
-            utils.restore_paths(resume)[0], resume, ds_iter=train_iter
+            utils.restore_paths(resume)[0], resume, ds_iter=train_iter, resuming=True
         )
     path = utils.restore_path(restore_cfg) if restore_cfg else None
     if restore_cfg and path:
