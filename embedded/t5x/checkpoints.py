@@ -186,6 +186,7 @@ class OrbaxCheckpointManagerInterface:
         legacy = legacy_checkpoints.is_legacy(path)
         reader = legacy_checkpoints.LegacyCheckpoint(path) if legacy else None
         saved = reader.shapes() if reader else _saved_shapes(os.path.join(path, "state"))
+        saved = {k: s for k, s in saved.items() if k not in fallback}
         _check_shapes(path, wanted, saved, strict, resuming)
         axes = self._partitioner.get_mesh_axes(self._shapes).state_dict()
         shardings = _flatten(self._partitioner.shardings(axes))
