@@ -144,7 +144,7 @@ def configuration(gin_file: str, bindings: Sequence[str]) -> Iterator[dict[str, 
     gin.clear_config()
     for path in (pathlib.Path(), pathlib.Path(utils.__file__).parent.parent):
         gin.add_config_file_search_path(os.fspath(path))
-    bindings = ["MODEL_DIR = '/unused'", *bindings]
+    bindings = ["MODEL_DIR = 'unused://'", *bindings]
     gin.parse_config_files_and_bindings([gin_file], bindings)
     try:
         yield gin.get_configurable(train)()

@@ -26,7 +26,13 @@ import pytest
 gc.set_threshold(50_000, 20, 100)
 
 # Helpers, which doctest would import again.
-collect_ignore = ["gin_runs.py", "mock_tfds.py", "text_runs.py", "tiny.py"]
+collect_ignore = [
+    "gin_runs.py",
+    "mock_tfds.py",
+    "saved_run.py",
+    "text_runs.py",
+    "tiny.py",
+]
 
 
 @pytest.fixture(scope="session", autouse=True)

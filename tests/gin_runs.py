@@ -60,11 +60,12 @@ def _entry_point(gin_file: str) -> tuple[Callable, tuple[str, ...]]:
 def arguments(gin_file: str, *bindings: str) -> Iterator[dict[str, Any]]:
     """What a gin file of the repository passes to t5x, instantiated."""
     collect, paths = _entry_point(gin_file)
-    required = [f"{path} = '/unused'" for path in paths]
+    # With "://", so that no folder is made and locked.
+    required = [f"{path} = 'unused://'" for path in paths]
     if "translation" in gin_file or "wmt19" in gin_file:
         required.append("DIRECTION = 'de_en'")
     if "_finetune_" in os.path.basename(gin_file):
-        required.append("INITIAL_CHECKPOINT_PATH = '/unused'")
+        required.append("INITIAL_CHECKPOINT_PATH = 'unused://'")
     if "_finetune_" in os.path.basename(gin_file) or gin_file.endswith(
         ("quickstart_eval.gin", "small_eval.gin")
     ):

@@ -205,3 +205,91 @@ def test_evaluation_scores_what_fine_tuning_scored(pretrained, tmp_path):
         for where in ("run", "eval")
     }
     assert lines["run"][-1] == lines["eval"][-1]
+
+
+def test_a_missing_chunk_of_a_public_checkpoint_is_not_read_as_zeros(
+    pretrained, tmp_path
+):
+    folder = tmp_path / f"checkpoint_{STEPS}"
+    write_legacy(folder, read(pretrained["baseline"]), old=False)
+    chunk = folder / "target.token_embedder.embedding" / "0.0"
+    chunk.unlink()
+    with pytest.raises(ValueError, match=re.escape(f'"{chunk}" is missing')):
+        finetune("baseline", folder, tmp_path / "run")
+    # Where .zarray gives a fill value, what equals it may be left out.
+    zarray = chunk.parent / ".zarray"
+    zarray.write_text(zarray.read_text().replace('"fill_value":null', '"fill_value":0'))
+    state = finetune("baseline", folder, tmp_path / "run")
+    assert not state["target/token_embedder/embedding"].any()
+
+
+@text_runs.embedded_only
+def test_a_damaged_public_checkpoint_is_named(pretrained, tmp_path):
+    """By the embedded t5x, whatever gin file is used."""
+    folder = tmp_path / f"checkpoint_{STEPS}"
+    write_legacy(folder, read(pretrained["baseline"]), old=False)
+    from t5x import legacy_checkpoints
+
+    legacy = legacy_checkpoints.LegacyCheckpoint(os.fspath(folder))
+    name = "target/token_embedder/embedding"
+    legacy.read(tuple(name.split("/")))
+    (folder / name.replace("/", ".") / "0.0").unlink()
+    with pytest.raises(ValueError, match=f"{name}.*0.0.* is missing"):
+        legacy.read(tuple(name.split("/")))
+    for change in (lambda b: b[: len(b) // 2], lambda b: b""):
+        (folder / "checkpoint").write_bytes(change((folder / "checkpoint").read_bytes()))
+        with pytest.raises(ValueError, match=f"{folder}/checkpoint cannot be read"):
+            legacy_checkpoints.LegacyCheckpoint(os.fspath(folder))
+
+
+# What does not fit -> the run's kind, its settings, the checkpoint's, what to initialize.
+MISFITS = {
+    "lacks": (
+        "guided",
+        ("HYPERPARAMS = ('alpha',)", "BETA1 = None"),
+        "baseline",
+        "state/(hyperparams|meta_state)/.*",
+    ),
+    "holds": ("baseline", ("BETA1 = 0.9",), "guided", ""),
+    "has shape": ("baseline", ("BETA1 = 0.9",), "baseline", ".*/m"),
+}
+
+
+@text_runs.embedded_only
+@pytest.mark.parametrize(
+    ("misfit", "resuming"), [("lacks", True), ("holds", True), ("has shape", False)]
+)
+def test_what_an_error_about_a_checkpoint_proposes_works(
+    misfit, resuming, pretrained, tmp_path
+):
+    """The settings in the message, and `settings as the run that saved it`."""
+    kind, bindings, source, to_initialize = MISFITS[misfit]
+    gin_file = f"gin/quickstart_{kind}.gin"
+    model_dir = tmp_path / "run"
+    shutil.copytree(pretrained[source].parent, tmp_path / "source")
+    if resuming:
+        (tmp_path / "source").rename(model_dir)
+    else:
+        path = os.fspath(tmp_path / f"source/checkpoint_{STEPS}")
+        bindings += (
+            f"utils.RestoreCheckpointConfig.path = {path!r}",
+            "utils.RestoreCheckpointConfig.mode = 'specific'",
+        )
+    with pytest.raises(ValueError, match=misfit) as error:
+        gin_runs.train(gin_file, model_dir, *bindings)
+    text = str(error.value)
+    value = r"('[^']*'|True|False|\(\(.*\),\))"
+    settings = re.findall(r"\.(\w+) = " + value, text)
+    assert ("set MODEL_DIR to another folder" in text) == resuming
+    assert ("path" in dict(settings)) == resuming
+    bindings += tuple(
+        f"utils.RestoreCheckpointConfig.{name} = "
+        + setting.replace("REGULAR EXPRESSION OF NAMES", to_initialize)
+        for name, setting in settings
+    )
+    step, _ = gin_runs.train(gin_file, tmp_path / "another", *bindings)
+    assert step == STEPS
+    if resuming:
+        assert "config.gin beside it has its settings" in text
+        step, _ = gin_runs.train(f"gin/quickstart_{source}.gin", model_dir)
+        assert step == STEPS

@@ -4,7 +4,7 @@ model_dir/checkpoint_STEP/state holds the train state, and /dataset the position
 training data. T5X writes and reads the same layout. Its older one is only read.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import os
 import re
@@ -82,6 +82,7 @@ class OrbaxCheckpointManagerInterface:
         save_dtype: Any = None,
         restore_dtype: Any = None,
         keep: int | None = None,
+        period: int | None = None,
     ):
         """Opens a directory for checkpoints.
 
@@ -93,6 +94,8 @@ class OrbaxCheckpointManagerInterface:
             save_dtype: of the saved parameters; None keeps theirs.
             restore_dtype: of the restored parameters; None keeps theirs.
             keep: number of newest checkpoints to keep; None keeps all.
+            period: steps between saves. With None, which is for restoring, what another
+                process is about to save stays.
         """
         self._shapes = train_state
         self._partitioner = partitioner
@@ -106,7 +109,7 @@ class OrbaxCheckpointManagerInterface:
                 preservation_policy=(
                     ocp.checkpoint_managers.LatestN(keep) if keep else None
                 ),
-                cleanup_tmp_directories=True,
+                cleanup_tmp_directories=period is not None,
             ),
             item_handlers={
                 "state": ocp.PyTreeCheckpointHandler(use_ocdbt=True),
@@ -126,9 +129,19 @@ class OrbaxCheckpointManagerInterface:
     def close(self) -> None:
         self._manager.close()
 
-    def save(self, train_state: train_state_lib.FlaxOptimTrainState) -> bool:
-        """Saves in the background; the state may be donated when this returns."""
-        state = train_state.state_dict()
+    def save(
+        self,
+        train_state: train_state_lib.FlaxOptimTrainState,
+        state_transformation_fns: Sequence[Callable[[Any, Any], tuple[Any, Any]]] = (),
+    ) -> bool:
+        """Saves in the background; the state may be donated when this returns.
+
+        Each of `state_transformation_fns` gets the state_dict and None in the place of
+        T5X's information on parameters, and returns both, before anything is written.
+        """
+        state, infos = train_state.state_dict(), None
+        for transform in state_transformation_fns:
+            state, infos = transform(state, infos)
         save_args = {
             part: jax.tree.map(
                 lambda _, p=part: ocp.SaveArgs(
@@ -151,6 +164,7 @@ class OrbaxCheckpointManagerInterface:
         fallback_state: Any = None,
         from_fallback: Sequence[str] = (),
         strict: bool = True,
+        resuming: bool = False,
     ) -> train_state_lib.FlaxOptimTrainState | train_state_lib.InferenceState:
         """The train state of a checkpoint_STEP folder; also moves the dataset iterator.
 
@@ -160,6 +174,7 @@ class OrbaxCheckpointManagerInterface:
             from_fallback: regular expressions of names, such as 'state/hyperparams/.*',
                 of arrays to take from it.
             strict: refuse a checkpoint that holds more than the train state.
+            resuming: the run that saved it goes on, so that it has no other settings.
 
         Raises:
             ValueError: the checkpoint's arrays are not those of the train state.
@@ -171,7 +186,8 @@ class OrbaxCheckpointManagerInterface:
         legacy = legacy_checkpoints.is_legacy(path)
         reader = legacy_checkpoints.LegacyCheckpoint(path) if legacy else None
         saved = reader.shapes() if reader else _saved_shapes(os.path.join(path, "state"))
-        _check_shapes(path, wanted, saved, strict)
+        saved = {k: s for k, s in saved.items() if k not in fallback}
+        _check_shapes(path, wanted, saved, strict, resuming)
         axes = self._partitioner.get_mesh_axes(self._shapes).state_dict()
         shardings = _flatten(self._partitioner.shardings(axes))
         args = {
@@ -239,7 +255,11 @@ def _matching(arrays: Mapping[Path, Any], patterns: Sequence[str]) -> dict:
 
 def _saved_shapes(directory: str) -> dict[Path, tuple[int, ...]]:
     """Path -> shape of the arrays in a checkpoint."""
-    metadata = ocp.PyTreeCheckpointHandler(use_ocdbt=True).metadata(epath.Path(directory))
+    handler = ocp.PyTreeCheckpointHandler(use_ocdbt=True)
+    try:
+        metadata = handler.metadata(epath.Path(directory))
+    except (OSError, ValueError) as e:
+        raise ValueError(f"{directory}/_METADATA cannot be read: {e}") from e
     arrays = traverse_util.flatten_dict(metadata.tree)
     return {path: tuple(array.shape) for path, array in arrays.items()}
 
@@ -249,31 +269,35 @@ def _check_shapes(
     shapes: Mapping[Path, Any],
     saved: Mapping[Path, tuple[int, ...]],
     strict: bool,
+    resuming: bool,
 ) -> None:
     """Raises ValueError unless a checkpoint has the arrays that are wanted."""
     name = "/".join
     wanted = {k for k, s in shapes.items() if s is not traverse_util.empty_node}
+    remedy = (
+        "bind network.T5Config and the optimizer as the run that saved it did"
+        + " (config.gin beside it has its settings)" * resuming
+        + ", or "
+        + "begin another run from it: set MODEL_DIR to another folder, "
+        f"RestoreCheckpointConfig.path = {path!r}, .mode = 'specific' and " * resuming
+    )
     for key in sorted(wanted & saved.keys()):
         if saved[key] != shapes[key].shape:
             raise ValueError(
                 f"{name(key)} has shape {saved[key]} in the checkpoint {path}, and "
-                f"{shapes[key].shape} in this run: bind network.T5Config and the "
-                "optimizer as the run that saved it did, set "
-                "RestoreCheckpointConfig.path to another checkpoint, or initialize it: "
+                f"{shapes[key].shape} in this run: {remedy}initialize it, by "
                 f"{_INITIALIZE}"
             )
     missing = sorted(wanted - saved.keys())
     if missing:
         raise ValueError(
             f"the checkpoint {path} lacks {len(missing)} arrays of this run, such as "
-            f"{name(missing[0])}: bind network.T5Config and the optimizer as the run "
-            f"that saved it did, or initialize them: {_INITIALIZE}"
+            f"{name(missing[0])}: {remedy}initialize them, by {_INITIALIZE}"
         )
     more = sorted(saved.keys() - wanted)
     if more and strict:
         raise ValueError(
             f"the checkpoint {path} holds {len(more)} arrays that this run lacks, such "
-            f"as {name(more[0])}: bind network.T5Config and the optimizer as the run "
-            "that saved it did, or RestoreCheckpointConfig.strict = False to leave them "
-            "out"
+            f"as {name(more[0])}: {remedy}leave them out, by "
+            "RestoreCheckpointConfig.strict = False"
         )

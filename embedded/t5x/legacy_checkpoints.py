@@ -31,7 +31,11 @@ class LegacyCheckpoint:
             ValueError: the file is not such a checkpoint.
         """
         with open(os.path.join(folder, _FILE), "rb") as f:
-            tree = serialization.msgpack_restore(f.read())
+            content = f.read()
+        try:
+            tree = serialization.msgpack_restore(content)
+        except Exception as e:  # of msgpack, of NumPy and of Unicode
+            raise ValueError(f"{folder}/{_FILE} cannot be read: {e}") from e
         if set(tree) != {"version", "optimizer"}:
             raise ValueError(
                 f"{folder}/{_FILE} has {sorted(tree)}, not version and optimizer: it is "
@@ -52,7 +56,12 @@ class LegacyCheckpoint:
         }
 
     def read(self, path: Path) -> np.ndarray:
-        """The array at a path."""
+        """The array at a path.
+
+        Raises:
+            ValueError: a file of it is missing or cannot be read. A chunk may be missing
+                only where .zarray has a fill value; T5X writes null, and every chunk.
+        """
         leaf = self._leaves[path]
         if not isinstance(leaf, Mapping):
             return np.asarray(leaf)
@@ -62,4 +71,11 @@ class LegacyCheckpoint:
             "driver": leaf["driver"],
             "kvstore": {"driver": "file", "path": os.path.join(self._folder, where)},
         }
-        return tensorstore.open(spec, open=True).result().read().result()
+        try:
+            array = tensorstore.open(spec, open=True).result()
+            if array.fill_value is None:
+                spec["fill_missing_data_reads"] = False
+                array = tensorstore.open(spec, open=True).result()
+            return array.read().result()
+        except ValueError as e:
+            raise ValueError(f"{self._folder}: {'/'.join(path)}: {e}") from e

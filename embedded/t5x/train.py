@@ -157,6 +157,7 @@ def train(
         trainer=trainer,
         train_iter=train_iter,
         saver=_saver(checkpoint_cfg, model_dir, shapes, partitioner, train_iter),
+        save_cfg=checkpoint_cfg.save,
         evaluations=training_loop.Evaluations(
             trainer,
             eval_datasets,
@@ -235,7 +236,7 @@ def _first_state(
         with_dataset = bool(save_cfg and save_cfg.save_dataset)
         resume = utils.RestoreCheckpointConfig(model_dir, restore_dataset=with_dataset)
         return initializer.restore(
-            utils.restore_paths(resume)[0], resume, ds_iter=train_iter
+            utils.restore_paths(resume)[0], resume, ds_iter=train_iter, resuming=True
         )
     path = utils.restore_path(restore_cfg) if restore_cfg else None
     if restore_cfg and path:
@@ -261,6 +262,7 @@ def _saver(
         train_iter if cfg.save_dataset else None,
         save_dtype=cfg.dtype,
         keep=cfg.keep,
+        period=cfg.period,
     )
 
 

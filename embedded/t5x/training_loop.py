@@ -18,6 +18,7 @@ from t5x import (
     progress as progress_lib,
     signals,
     trainer as trainer_lib,
+    utils,
 )
 import tensorflow as tf
 
@@ -57,6 +58,7 @@ class Run:
     trainer: trainer_lib.Trainer
     train_iter: dataset_iterator.DatasetIterator
     saver: checkpoints.OrbaxCheckpointManagerInterface | None
+    save_cfg: utils.SaveCheckpointConfig | None
     evaluations: "Evaluations"
     actions: actions_lib.Actions
     periods: Periods
@@ -128,11 +130,9 @@ class Run:
 
     def save(self) -> None:
         """Writes a checkpoint in the background, if there is none of this step."""
-        if (
-            self.saver
-            and int(self.trainer.train_state.step) not in self.saver.all_steps()
-        ):
-            self.saver.save(self.trainer.train_state)
+        state = self.trainer.train_state
+        if self.saver and self.save_cfg and int(state.step) not in self.saver.all_steps():
+            self.saver.save(state, self.save_cfg.state_transformation_fns)
 
     def _wait_for_checkpoint(self) -> None:
         if self.saver:

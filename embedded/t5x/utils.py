@@ -48,12 +48,16 @@ TrainState = train_state_lib.FlaxOptimTrainState | train_state_lib.InferenceStat
 
 @dataclasses.dataclass
 class SaveCheckpointConfig:
-    """When to save, how many to keep (None: all), and the parameters' dtype on disk."""
+    """When to save, how many to keep (None: all), and the parameters' dtype on disk.
+
+    `state_transformation_fns` are applied to the state before it is written.
+    """
 
     dtype: str | None = "float32"
     period: int | None = None
     keep: int | None = None
     save_dataset: bool = False
+    state_transformation_fns: Sequence[Callable[[Any, Any], tuple[Any, Any]]] = ()
 
 
 @dataclasses.dataclass
@@ -187,6 +191,7 @@ class TrainStateInitializer:
         cfg: RestoreCheckpointConfig,
         init_rng: jax.Array | None = None,
         ds_iter: dataset_iterator.DatasetIterator | None = None,
+        resuming: bool = False,
     ) -> TrainState:
         """The state in a checkpoint folder.
 
@@ -195,6 +200,7 @@ class TrainStateInitializer:
             cfg: all but path and mode apply.
             init_rng: key for what is initialized with fallback_to_scratch.
             ds_iter: moved to the position in the checkpoint if cfg.restore_dataset.
+            resuming: the run that saved it goes on.
 
         Raises:
             ValueError: there is no such checkpoint, its arrays are others, or
@@ -218,7 +224,7 @@ class TrainStateInitializer:
         )
         try:
             patterns = [pattern for pattern, _ in cfg.assignment_map or ()]
-            return reader.restore(path, fallback, patterns, cfg.strict)
+            return reader.restore(path, fallback, patterns, cfg.strict, resuming)
         finally:
             reader.close()
 

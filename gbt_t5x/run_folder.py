@@ -1,0 +1,288 @@
+"""A run's folder: one process trains in it, from its newest whole checkpoint on.
+
+`checkpoint_config` gives T5X its configuration of checkpoints, and before that
+
+- locks the folder, so that a second process cannot train in it,
+- verifies the newest checkpoint; damaged ones are set aside, for the newest whole one,
+- verifies the checkpoint that a new run starts from.
+
+While the run goes on, a train state that is not finite is not saved, and every checkpoint
+gets checksums. T5X's own transformation of the state before saving is where that happens.
+
+Folders with "://" in their name are left to T5X, but for the state that is not finite.
+"""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import fcntl
+import os
+import socket
+import threading
+import time
+from typing import Any, TextIO
+
+from absl import logging
+from flax import traverse_util
+import jax
+from jax.experimental import multihost_utils
+import jax.numpy as jnp
+import numpy as np
+from t5x import utils
+
+from gbt_t5x import checksums, integrity
+
+THREAD = "checksums"  # name of the threads that write them
+_LOCK = "run.lock"
+_ASIDE = "damaged-"
+_VERIFY = "`python -m gbt_t5x.verify {}` says what is whole"
+_locks: dict[str, TextIO] = {}  # path -> file; open as long as the process lives
+
+
+def checkpoint_config(
+    checkpoint_cfg: utils.CheckpointConfig, model_dir: str
+) -> utils.CheckpointConfig:
+    """What `train_script.train.checkpoint_cfg` may be.
+
+    Args:
+        checkpoint_cfg: when to save, and what a new run starts from.
+        model_dir: the run's folder. It is made, and locked, if the run saves.
+
+    Returns:
+        The same, with checks before and checksums after saving.
+
+    Raises:
+        ValueError: another process trains in the folder; none of its checkpoints is
+            whole; or the one that a new run starts from is damaged.
+    """
+    save: Any = checkpoint_cfg.save
+    restore = checkpoint_cfg.restore
+    if _is_local(model_dir):
+        _on_one_process(lambda: _open(model_dir, bool(save and save.period)))
+    if restore and not (_is_local(model_dir) and integrity.steps(model_dir)):
+        restore_config(restore)
+    if save:
+        fns = (*save.state_transformation_fns, _BeforeSaving(model_dir))
+        save = dataclasses.replace(save, state_transformation_fns=fns)
+    return dataclasses.replace(checkpoint_cfg, save=save)
+
+
+def restore_config(restore_cfg: utils.RestoreCheckpointConfig) -> Any:
+    """The configuration, whose checkpoints are verified.
+
+    It is for checkpoints of other runs, in evaluation and inference: none is set aside.
+
+    Raises:
+        ValueError: one is damaged.
+    """
+    _on_one_process(lambda: _verify(restore_cfg))
+    return restore_cfg
+
+
+def _is_local(folder: str) -> bool:
+    return "://" not in folder
+
+
+def _on_one_process(check: Callable[[], None]) -> None:
+    """Checks on the first process; all raise if it does."""
+    if jax.process_count() == 1:
+        check()
+        return
+    error = None
+    if jax.process_index() == 0:
+        try:
+            check()
+        except ValueError as e:
+            error = e
+    failed = multihost_utils.broadcast_one_to_all(np.int32(error is not None))
+    if error:
+        raise error
+    if failed:
+        raise ValueError("process 0 found a fault in the run's folder: its log names it")
+
+
+def _verify(restore_cfg: utils.RestoreCheckpointConfig) -> None:
+    named = restore_cfg.path
+    for path in [named] if isinstance(named, str) else named or ():
+        if not _is_local(path):
+            continue
+        paths = [path]
+        if restore_cfg.mode != "specific":
+            steps = integrity.steps(path)[-1 if restore_cfg.mode == "latest" else 0 :]
+            paths = [os.path.join(path, f"checkpoint_{step}") for step in steps]
+        for folder in filter(os.path.isdir, paths):
+            damage = integrity.check(folder).damage
+            if damage:
+                raise ValueError(
+                    f"the checkpoint {folder} is damaged: {damage}. Set "
+                    "RestoreCheckpointConfig.path to another checkpoint_STEP folder and "
+                    ".mode = 'specific'; "
+                    + _VERIFY.format(os.path.dirname(folder) or ".")
+                )
+
+
+def _open(model_dir: str, saves: bool) -> None:
+    """Locks the folder; sets aside what is newer than its newest whole checkpoint."""
+    if saves:
+        os.makedirs(model_dir, exist_ok=True)
+        _lock(model_dir)
+    damaged: list[tuple[str, str]] = []
+    steps = integrity.steps(model_dir)
+    for step in reversed(steps):
+        folder = os.path.join(model_dir, f"checkpoint_{step}")
+        report = integrity.check(folder)
+        if not report.damage:
+            if not report.has_checksums:
+                logging.warning(
+                    "%s has no checksums: all of it was read instead, and is whole",
+                    folder,
+                )
+            break
+        damaged.append((folder, report.damage))
+    else:
+        aside = [n for n in _listdir(model_dir) if n.startswith(_ASIDE)]
+        if steps or aside:
+            raise ValueError(_none_whole(model_dir, damaged, aside))
+    for folder, damage in damaged:
+        if not saves:
+            raise ValueError(
+                f"the checkpoint {folder} is damaged: {damage}. A run that saves "
+                "(SaveCheckpointConfig.period) sets it aside and goes on from step "
+                f"{step}"
+            )
+        aside_folder = _free_name(model_dir, _ASIDE + os.path.basename(folder))
+        os.rename(folder, aside_folder)
+        logging.warning(
+            "%s is damaged (%s): it is now %s, and the run goes on from step %d",
+            folder,
+            damage,
+            os.path.basename(aside_folder),
+            step,
+        )
+
+
+def _none_whole(
+    model_dir: str, damaged: Sequence[tuple[str, str]], aside: Sequence[str]
+) -> str:
+    found = [f"{os.path.basename(folder)}: {damage}" for folder, damage in damaged]
+    found += [f"{name}: set aside" for name in aside]
+    return (
+        f"no checkpoint in MODEL_DIR={model_dir!r} is whole ({'; '.join(found)}): copy "
+        "one there, or set MODEL_DIR to another folder to begin anew. Nothing was changed"
+    )
+
+
+def _listdir(folder: str) -> list[str]:
+    return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+
+def _free_name(folder: str, name: str) -> str:
+    names = {name, *(f"{name}.{i}" for i in range(2, 2 + len(_listdir(folder))))}
+    free = names - set(_listdir(folder))
+    return os.path.join(folder, min(free, key=lambda n: (len(n), n)))
+
+
+def _lock(model_dir: str) -> None:
+    """Locks the folder until the process ends. Its own lock stands in nobody's way."""
+    path = os.path.join(os.path.realpath(model_dir), _LOCK)
+    if path in _locks and os.path.exists(path):
+        return
+    try:
+        f = open(path, "a+", encoding="utf-8")
+    except OSError as e:
+        raise ValueError(
+            f"MODEL_DIR={model_dir!r} cannot be written: {e}. Set it to a folder that can"
+        ) from e
+    try:
+        fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+        f.seek(0)
+        holder = f.read().strip() or "not known"
+        f.close()
+        raise ValueError(
+            f"another process trains in MODEL_DIR={model_dir!r} ({holder}): wait until "
+            "it has ended, stop it, or set MODEL_DIR to another folder"
+        ) from e
+    except OSError as e:
+        f.close()
+        logging.warning("%s cannot be locked (%s): train with one process", path, e)
+        return
+    f.truncate(0)
+    started = time.strftime("%Y-%m-%d %H:%M:%S")
+    f.write(f"process {os.getpid()} on {socket.gethostname()}, since {started}\n")
+    f.flush()
+    _locks[path] = f
+
+
+_all_finite = jax.jit(lambda x: jnp.isfinite(x).all())
+_has_nan = jax.jit(lambda x: jnp.isnan(x).any())
+
+
+def not_finite(state: Any) -> list[str]:
+    """Names of the arrays of a state_dict that are not finite.
+
+    A single number in the state of an optimizer may be infinite, as the best loss is that
+    optax.contrib.reduce_on_plateau starts from; a hyper-parameter may not.
+    """
+    arrays = {
+        "/".join(path): x
+        for path, x in traverse_util.flatten_dict(state).items()
+        if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.inexact) and x.size
+    }
+
+    def bad(name: str, x: Any) -> Any:
+        optional = name.startswith("state/param_states/") and not x.ndim
+        return _has_nan(x) if optional else ~_all_finite(x)
+
+    found = jax.device_get({name: bad(name, x) for name, x in arrays.items()})
+    return sorted(name for name, is_bad in found.items() if is_bad)
+
+
+class _BeforeSaving:
+    """Refuses a state that is not finite; has checksums written once it is saved."""
+
+    def __init__(self, model_dir: str):
+        self._model_dir = model_dir
+        self._saves = 0
+
+    def __call__(self, state_dict: Any, parameter_infos: Any) -> tuple[Any, Any]:
+        """Called by T5X before each save, with the train state."""
+        step = int(jax.device_get(state_dict["state"]["step"]))
+        names = not_finite(state_dict)
+        if names:
+            raise ValueError(self._refusal(step, names))
+        folder = os.path.join(self._model_dir, f"checkpoint_{step}")
+        first_process = jax.process_index() == 0
+        if first_process and _is_local(folder) and not os.path.exists(folder):
+            self._saves += 1
+            threading.Thread(
+                target=self._write_checksums, args=(folder, self._saves), name=THREAD
+            ).start()
+        return state_dict, parameter_infos
+
+    def _write_checksums(self, folder: str, save: int) -> None:
+        """Waits for a checkpoint's folder, which gets its name when it is whole."""
+        while not os.path.isdir(folder):
+            # A save waits until the one before it has ended, well or not.
+            if self._saves > save + 1 or not threading.main_thread().is_alive():
+                return
+            time.sleep(0.05)
+        try:
+            checksums.write(folder)
+        except FileNotFoundError:
+            pass  # a newer checkpoint has taken its place
+
+    def _refusal(self, step: int, names: Sequence[str]) -> str:
+        last = "there is none"
+        steps = integrity.steps(self._model_dir) if _is_local(self._model_dir) else []
+        for saved in reversed(steps):
+            folder = os.path.join(self._model_dir, f"checkpoint_{saved}")
+            report = integrity.check(folder)
+            if not report.damage and not report.not_finite:
+                last = folder
+                break
+        return (
+            f"the train state of step {step} is not finite, and is not saved: {names[0]} "
+            f"and {len(names) - 1} arrays more. The last finite checkpoint: {last}. Go "
+            "on from it with a lower utils.create_learning_rate_scheduler."
+            "base_learning_rate, or with other data"
+        )

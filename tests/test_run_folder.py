@@ -1,0 +1,248 @@
+"""What stands in a run's folder is whole, or is not used; one process trains there."""
+
+import fcntl
+import os
+import pathlib
+import random
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from t5x import utils
+
+from gbt_t5x import checksums, integrity, run_folder
+import saved_run
+
+DATA_FILE = "state/ocdbt.process_0/d/*"
+DATASET_FILE = "dataset/*.data*"
+DAMAGES = {
+    "data_file_deleted": (DATA_FILE, None),
+    "data_file_cut": (DATA_FILE, lambda content: content[: len(content) // 2]),
+    "metadata_empty": ("state/_METADATA", lambda content: b""),
+    "step_metadata_empty": ("_CHECKPOINT_METADATA", lambda content: b""),
+    "manifest_deleted": ("state/manifest.ocdbt", None),
+    "dataset_missing": ("dataset", None),
+    "dataset_cut": (DATASET_FILE, lambda content: content[: len(content) // 2]),
+    "dataset_flipped": (
+        DATASET_FILE,
+        lambda content: content[:99] + b"?" + content[100:],
+    ),
+    "state_missing": ("state", None),
+}
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved") / "run"
+    saved_run.make(folder)
+    return folder
+
+
+@pytest.fixture
+def model_dir(original, tmp_path):
+    return pathlib.Path(shutil.copytree(original, tmp_path / "run"))
+
+
+def damage(folder: pathlib.Path, pattern: str, change) -> None:
+    path = max(folder.glob(pattern), key=lambda p: p.stat().st_size)
+    if change:
+        path.write_bytes(change(path.read_bytes()))
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def flip(path: pathlib.Path, bit: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+
+
+def assert_set_aside(model_dir: pathlib.Path, caplog) -> None:
+    """The newest checkpoint is, with all that is in it, and one line says so."""
+    content = sorted(p.name for p in (model_dir / "checkpoint_4").rglob("*"))
+    caplog.clear()
+    saved_run.configuration(model_dir)
+    lines = [r.getMessage() for r in caplog.records if "damaged" in r.getMessage()]
+    assert len(lines) == 1 and "\n" not in lines[0]
+    assert "checkpoint_4 is damaged (" in lines[0]
+    assert "is now damaged-checkpoint_4, and the run goes on from step 2" in lines[0]
+    assert integrity.steps(str(model_dir)) == [2]
+    aside = model_dir / "damaged-checkpoint_4"
+    assert sorted(p.name for p in aside.rglob("*")) == content
+
+
+def test_checksums_are_those_of_sha256sum(original):
+    for step in saved_run.STEPS:
+        folder = original / f"checkpoint_{step}"
+        sums = subprocess.run(["sha256sum", "-c", "--strict", checksums.FILE], cwd=folder)
+        assert sums.returncode == 0
+        lines = (folder / checksums.FILE).read_text().splitlines()
+        files = [p for p in folder.rglob("*") if p.is_file()]
+        assert len(lines) == len(files) - 1
+        assert integrity.check(str(folder)) == integrity.Report(None, True)
+
+
+@pytest.mark.parametrize("fault", DAMAGES)
+def test_a_damaged_checkpoint_is_set_aside(fault, model_dir, caplog):
+    damage(model_dir / "checkpoint_4", *DAMAGES[fault])
+    assert_set_aside(model_dir, caplog)
+
+
+def test_a_run_goes_on_from_the_newest_whole_checkpoint(model_dir, caplog):
+    damage(model_dir / "checkpoint_4", *DAMAGES["data_file_cut"])
+    assert_set_aside(model_dir, caplog)
+    run = saved_run.Run(model_dir)
+    assert list(run.manager.all_steps()) == [2]
+    assert saved_run.equal(run.restore(), saved_run.state_at(2))
+    run.save(saved_run.state_at(4))
+    run.close()
+    assert saved_run.equal(saved_run.Run(model_dir).restore(), saved_run.state_at(4))
+
+
+@pytest.mark.parametrize("fault", DAMAGES)
+def test_damage_is_found_without_checksums(fault, original, tmp_path):
+    """A process that was killed just after it saved has not written them."""
+    folder = pathlib.Path(shutil.copytree(original / "checkpoint_4", tmp_path / "copy"))
+    (folder / checksums.FILE).unlink()
+    assert integrity.check(str(folder)) == integrity.Report(None, False)
+    damage(folder, *DAMAGES[fault])
+    found = integrity.check(str(folder)).damage
+    assert found and "\n" not in found
+
+
+def test_a_checkpoint_without_checksums_is_read_before_the_run_goes_on(model_dir, caplog):
+    (model_dir / "checkpoint_4" / checksums.FILE).unlink()
+    saved_run.configuration(model_dir)
+    assert "checkpoint_4 has no checksums: all of it was read" in caplog.text
+    damage(model_dir / "checkpoint_4", *DAMAGES["data_file_cut"])
+    assert_set_aside(model_dir, caplog)
+
+
+def test_an_empty_folder_is_set_aside(model_dir, caplog):
+    shutil.rmtree(model_dir / "checkpoint_4")
+    (model_dir / "checkpoint_4").mkdir()
+    assert_set_aside(model_dir, caplog)
+
+
+def test_a_second_damaged_checkpoint_gets_a_free_name(model_dir):
+    (model_dir / "damaged-checkpoint_4").mkdir()
+    damage(model_dir / "checkpoint_4", *DAMAGES["data_file_cut"])
+    saved_run.configuration(model_dir)
+    assert (model_dir / "damaged-checkpoint_4.2" / "state").is_dir()
+
+
+def test_no_flipped_bit_is_restored(original, tmp_path):
+    folder = pathlib.Path(shutil.copytree(original / "checkpoint_4", tmp_path / "copy"))
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.stat().st_size)
+    bits = [path.stat().st_size * 8 for path in files]
+    rng = random.Random(0)
+    for path in [*files, *rng.choices(files, weights=bits, k=30)]:
+        bit = rng.randrange(path.stat().st_size * 8)
+        flip(path, bit)
+        found = integrity.check(str(folder)).damage
+        assert found and (path.name in found or path.name == checksums.FILE), path
+        flip(path, bit)
+    assert not integrity.check(str(folder)).damage
+
+
+def test_no_run_begins_anew_because_no_checkpoint_is_whole(model_dir):
+    shutil.rmtree(model_dir / "checkpoint_4" / "state")
+    (model_dir / "checkpoint_2" / "state" / "_METADATA").write_bytes(b"")
+    before = sorted(model_dir.rglob("*"))
+    with pytest.raises(
+        ValueError, match="(?s)no checkpoint in MODEL_DIR=.*_METADATA"
+    ) as e:
+        saved_run.configuration(model_dir)
+    assert "checkpoint_4: state" in str(e.value) and "\n" not in str(e.value)
+    assert sorted(model_dir.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["checkpoint_4", "damaged-checkpoint_4"])
+def test_no_run_begins_anew_beside_a_damaged_checkpoint(name, tmp_path):
+    (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match=f"no checkpoint in MODEL_DIR=.*{name}"):
+        saved_run.configuration(tmp_path)
+    assert (tmp_path / name).is_dir()
+
+
+def test_checkpoints_of_other_runs_are_verified_and_stay(model_dir, tmp_path):
+    damage(model_dir / "checkpoint_4", *DAMAGES["data_file_cut"])
+    before = sorted(model_dir.rglob("*"))
+    newest = utils.RestoreCheckpointConfig(path=str(model_dir), mode="latest")
+    cfg = utils.CheckpointConfig(save=None, restore=newest)
+    for verify in (
+        lambda: run_folder.restore_config(newest),
+        lambda: run_folder.checkpoint_config(cfg, str(tmp_path / "new")),
+    ):
+        with pytest.raises(
+            ValueError, match="d/.* differs .*RestoreCheckpointConfig.path"
+        ):
+            verify()
+    # The remedy that it names.
+    other = utils.RestoreCheckpointConfig(
+        path=str(model_dir / "checkpoint_2"), mode="specific"
+    )
+    assert run_folder.restore_config(other) is other
+    assert sorted(model_dir.rglob("*")) == before
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_state_that_is_not_finite_is_not_saved(bad, model_dir):
+    run = saved_run.Run(model_dir)
+    state = saved_run.state_at(6)
+    arrays = state.state_dict()
+    arrays["state"]["hyperparams"]["alpha"] = np.float32(bad)
+    before = sorted(model_dir.rglob("*"))
+    message = "step 6 is not finite, .*hyperparams/alpha.*finite checkpoint: .*_4"
+    with pytest.raises(ValueError, match=message):
+        run.save(state.restore_state(arrays))
+    run.close()
+    assert sorted(model_dir.rglob("*")) == before
+
+
+def test_optimizers_may_hold_an_infinite_number():
+    state = {
+        "target": {"w": np.ones(3, np.float32)},
+        "state": {"param_states": {"best_value": np.float32(np.inf)}},
+    }
+    assert run_folder.not_finite(state) == []
+    state["state"]["param_states"]["m"] = np.array([np.inf], np.float32)
+    state["target"]["w"][1] = np.nan
+    assert run_folder.not_finite(state) == ["state/param_states/m", "target/w"]
+
+
+def test_old_checkpoints_go_with_their_checksums(tmp_path):
+    run = saved_run.Run(tmp_path, keep=1)
+    for step in (2, 4, 6):
+        run.save(saved_run.state_at(step))
+    run.close()
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint_6", "run.lock"]
+    assert integrity.check(str(tmp_path / "checkpoint_6")).has_checksums
+
+
+def test_a_second_process_cannot_train_in_the_folder(model_dir):
+    with open(model_dir / "run.lock", "w+") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        other.write("process 7 on host\n")
+        other.flush()
+        before = sorted(model_dir.rglob("*"))
+        with pytest.raises(ValueError, match=r"another process .*\(process 7 on host\)"):
+            saved_run.configuration(model_dir)
+        # Evaluation reads what a run in progress has saved.
+        cfg = utils.RestoreCheckpointConfig(path=str(model_dir), mode="all")
+        assert run_folder.restore_config(cfg) is cfg
+        assert sorted(model_dir.rglob("*")) == before
+    saved_run.configuration(model_dir)
+    assert f"process {os.getpid()} on " in (model_dir / "run.lock").read_text()
+
+
+def test_a_folder_that_cannot_be_locked_is_trained_in(tmp_path, monkeypatch, caplog):
+    def flock(*_):
+        raise OSError("No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    saved_run.configuration(tmp_path)
+    assert "run.lock cannot be locked (No locks available)" in caplog.text
