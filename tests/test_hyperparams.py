@@ -33,7 +33,8 @@ def test_activation_is_that_of_the_table(name):
 
 @pytest.mark.parametrize(("name", "initial_value"), NAMES_AND_VALUES)
 def test_raw_number_gives_the_initial_value(name, initial_value):
-    hyperparam = hyperparams.HyperParam(name, initial_value)
+    bounds = hyperparams.ACTIVATIONS[name].widest
+    hyperparam = hyperparams.HyperParam(name, initial_value, bounds)
     assert hyperparam.raw.shape == ()
     assert hyperparam.raw.dtype == jnp.float32
     # Rounding a raw number of up to 14 to float32 moves log(value) by 5e-7 at most.

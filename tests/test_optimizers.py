@@ -83,7 +83,7 @@ def _train(optimizer, hypergradients=()):
         _gradients(len(hypergradients)), hypergradients, strict=True
     ):
         optimizer = optimizer.apply_gradient(grads, learning_rate=LEARNING_RATE)
-        state = definition.apply_hypergradient(optimizer.state, hypergradient)
+        state, _ = definition.apply_hypergradient(optimizer.state, hypergradient)
         optimizer = optimizer.replace(state=state)
     return optimizer
 
@@ -173,7 +173,7 @@ def test_hypergradients_are_applied_by_adam(names):
     raw = state.hyperparams
     adam_state = adam.init(raw)
     for hypergradient in _hypergradients(names):
-        state = definition.apply_hypergradient(state, hypergradient)
+        state, _ = definition.apply_hypergradient(state, hypergradient)
         updates, adam_state = adam.update(hypergradient, adam_state, raw)
         raw = optax.apply_updates(raw, updates)
     assert state.hyperparams.keys() == set(names)
@@ -189,7 +189,7 @@ def test_first_hypergradient_moves_lambda_down_it_by_the_meta_learning_rate(name
     definition = _guided(names)
     before = definition.init_state(_params())
     signs = {"alpha": 1.0, "beta1": -1.0}
-    after = definition.apply_hypergradient(
+    after, _ = definition.apply_hypergradient(
         before, {name: jnp.float32(7 * signs[name]) for name in names}
     )
     for name in names:
@@ -216,7 +216,7 @@ def test_one_compiled_program_takes_every_step_and_equals_no_jit(base):
     def jitted(optimizer, grads, hypergradient):
         traced.append(base)
         optimizer = optimizer.apply_gradient(grads, learning_rate=LEARNING_RATE)
-        state = definition.apply_hypergradient(optimizer.state, hypergradient)
+        state, _ = definition.apply_hypergradient(optimizer.state, hypergradient)
         return optimizer.replace(state=state)
 
     hypergradients = list(_hypergradients(names))

@@ -270,6 +270,6 @@ def test_without_information_nothing_is_learned_or_counted():
     definition = guided("sgd")
     state = definition.init_state(trees(1)[0])
     zeros = jax.tree.map(jnp.zeros_like, state.hyperparams)
-    after = definition.apply_hypergradient(state, zeros)
+    after, _ = definition.apply_hypergradient(state, zeros)
     jax.tree.map(np.testing.assert_array_equal, state, after)
     assert set(hyperparams.values(state.hyperparams)) == {"alpha", "beta1"}
