@@ -88,33 +88,27 @@ def test_a_guidance_batch_that_is_not_finite_leaves_the_hyperparameters(
         assert all(map(np.all, map(np.isfinite, jax.tree.leaves(trainer.train_state))))
 
 
-@pytest.mark.parametrize(
-    ("definition", "parts"),
-    [(guided(0.0), ["params"]), (guided(0.9, GROUPS), ["params", "momentum"])],
-    ids=["greedy", "discount and groups"],
-)
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e37])
-def test_a_sensitivity_that_is_not_finite_does_not_last(definition, parts, value):
+def test_a_sensitivity_that_is_not_finite_does_not_last():
+    definition = guided(discount=0.9, groups=GROUPS)
     with tiny.make_trainer(definition, guidance_dataset_cfg=None) as trainer:
         data = tiny.batches(trainer)
         trainer.train(data, 2).result()
-        before = learned(trainer)
-        state = trainer.train_state
-        of = state._optimizer.state.sensitivity
-        of |= {
-            part: jax.tree.map(lambda z: z.at[..., 0].set(value), of[part])
-            for part in parts
-        }
-        state = state.replace(
-            _optimizer=state._optimizer.replace(
-                state=state._optimizer.state.replace(sensitivity=of)
+        for value in (np.nan, np.inf, 1e37):
+            before = learned(trainer)
+            trainer.train_state = jax.tree_util.tree_map_with_path(
+                lambda path, x, value=value: (
+                    x.at[..., 0].set(value)
+                    if "sensitivity" in jax.tree_util.keystr(path)
+                    else x
+                ),
+                trainer.train_state,
             )
-        )
-        trainer.train_state = state
-        assert trainer.train(data, 1).result()["guidance/skipped"].value == 1
-        assert_same(before, learned(trainer))
-        assert trainer.train(data, 1).result()["guidance/skipped"].value == 0
-        assert_learned_once_more(before, learned(trainer))
+            summary = trainer.train(data, 1).result()
+            assert summary["guidance/skipped"].value == 1
+            assert_same(before, learned(trainer))
+            summary = trainer.train(data, 1).result()
+            assert summary["guidance/skipped"].value == 0
+            assert_learned_once_more(before, learned(trainer))
         assert all(map(np.all, map(np.isfinite, jax.tree.leaves(trainer.train_state))))
 
 
@@ -152,7 +146,7 @@ def summary_of(skipped, values):
     """The metrics of steps, merged."""
     metrics = None
     for was_skipped in skipped:
-        of_step = summaries.of_meta_update({}, jnp.bool_(was_skipped))
+        of_step = summaries.of_meta_update({}, jnp.bool_(bool(was_skipped)))
         if was_skipped is None:  # between the steps of a period
             of_step = jax.tree.map(jnp.zeros_like, of_step)
         for name, x in values.items():
@@ -215,22 +209,20 @@ def test_the_run_ends_with_the_error_and_without_another_checkpoint(
     }
 
 
-@pytest.mark.parametrize("source", ["held_out", "next_batch"])
-def test_guidance_does_not_end_a_run_that_lives_without_it(source):
-    """A learning rate that makes the parameters useless, and not infinite."""
-    kwargs = {"learning_rate": 1e4}
+def test_guidance_that_is_never_finite_leaves_the_run_of_the_unguided_optimizer():
     base = adafactor.Adafactor(beta1=0.5, min_dim_size_to_factor=8)
-    with tiny.make_trainer(base, t5x_trainer.Trainer, **kwargs) as trainer:
-        state, unguided = tiny.train(trainer, 12)
-    assert all(map(np.all, map(np.isfinite, jax.tree.leaves(state.params))))
-    if source == "next_batch":
-        kwargs["guidance_dataset_cfg"] = None
-    discount = 0.0 if source == "next_batch" else None
-    with tiny.make_trainer(
-        guided(discount, meta_learning_rate=10.0), **kwargs
-    ) as trainer:
-        state, summaries_ = tiny.train(trainer, 12)
-    assert all(map(np.all, map(np.isfinite, jax.tree.leaves(state))))
-    assert np.isfinite(unguided[-1]["loss"])
-    assert np.isfinite(summaries_[-1]["loss"])
-    assert sum(s["guidance/skipped"] for s in summaries_) > 0
+    with tiny.make_trainer(base, t5x_trainer.Trainer) as trainer:
+        expected, _ = tiny.train(trainer, 3)
+    with tiny.make_trainer(guided()) as trainer:
+        poison(trainer)
+        trainer._guidance_batches = [
+            beginning_with(batch, NAN_GRADIENT) for batch in trainer._guidance_batches
+        ]
+        state, of_steps = tiny.train(trainer, 3)
+    assert [s["guidance/skipped"] for s in of_steps] == [1, 1, 1]
+    # XLA fuses the two programs differently.
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7),
+        state.params,
+        expected.params,
+    )
