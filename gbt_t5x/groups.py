@@ -8,6 +8,8 @@ from flax import core, traverse_util
 import jax.numpy as jnp
 from t5x import optimizers
 
+from gbt_t5x import checks
+
 
 class Groups:
     r"""Divides trees of parameters by regular expressions over their paths.
@@ -28,24 +30,53 @@ class Groups:
                 becomes a dot.
 
         Raises:
-            ValueError: an expression is invalid, or there is none.
+            ValueError: there are no pairs of strings, an expression is invalid, or a
+                name refers to what its expression does not capture.
         """
-        if not patterns:
-            raise ValueError("GuidedOptimizer.groups is empty: set GROUPS, or None")
-        try:
-            self._patterns = [(name, re.compile(pattern)) for name, pattern in patterns]
-        except re.error as error:
+        if not isinstance(patterns, list | tuple) or not patterns:
             raise ValueError(
-                f"GuidedOptimizer.groups: {error.pattern!r} is no regular expression, "
-                f"{error}: change GROUPS"
+                f"GuidedOptimizer.groups is empty or no list, {checks.show(patterns)}: "
+                "set GROUPS to (name, expression) pairs, or None"
+            )
+        self._patterns = [self._compile(pair) for pair in patterns]
+
+    @staticmethod
+    def _compile(pair: Any) -> tuple[str, re.Pattern]:
+        is_pair = isinstance(pair, list | tuple) and len(pair) == 2
+        if not is_pair or not all(isinstance(x, str) and x for x in pair):
+            raise ValueError(
+                f"GuidedOptimizer.groups: {checks.show(pair)} is no pair of a name and "
+                "an expression: change GROUPS"
+            )
+        name, pattern = pair
+        try:
+            compiled = re.compile(pattern)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ValueError(
+                f"GuidedOptimizer.groups: {checks.show(pattern)} is no regular "
+                f"expression, {error}: change GROUPS"
             ) from error
+        try:
+            compiled.sub(name, "")  # reads the name, whatever matches
+        except (re.error, IndexError) as error:
+            raise ValueError(
+                f"GuidedOptimizer.groups: the name {checks.show(name)} does not go with "
+                f"{checks.show(pattern)}, {error}: change GROUPS"
+            ) from error
+        return name, compiled
 
     def _group(self, path: Sequence[str]) -> tuple[int, str]:
         """The index of a pattern, and the name of the group."""
         joined = "/".join(path)
         for i, (name, pattern) in enumerate(self._patterns):
             if match := pattern.fullmatch(joined):
-                return i, match.expand(name).replace("/", ".")
+                group = match.expand(name).replace("/", ".")
+                if not group:
+                    raise ValueError(
+                        f"GuidedOptimizer.groups: the name {name!r} is empty for the "
+                        f"parameter {joined}: change GROUPS"
+                    )
+                return i, group
         raise ValueError(
             f"no group matches the parameter {joined}: add ('rest', '.*') to GROUPS"
         )

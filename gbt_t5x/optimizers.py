@@ -11,11 +11,16 @@ import optax
 from t5x import adafactor, optimizers
 
 from gbt_t5x import (
+    checks,
     groups as groups_lib,
     hypergradient as hypergradient_lib,
     hyperparams as hyperparams_lib,
     learnable,
 )
+
+# A sensitivity this large does not last: with a gradient of 1, the square that Adam takes
+# of the hypergradient overflows a float32.
+_LARGEST_SENSITIVITY = 1e18
 
 
 class GuidedState(struct.PyTreeNode):
@@ -63,6 +68,7 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         initial_alpha: float = 1.0,
         groups: Sequence[tuple[str, str]] | None = None,
         discount: float | None = None,
+        bounds: Mapping[str, tuple[float, float]] | None = None,
     ):
         """Constructs the optimizer.
 
@@ -79,36 +85,19 @@ class GuidedOptimizer(optimizers.OptimizerDef):
                 `hypergradient`): for each hyper-parameter an array like each parameter,
                 and if γ > 0 like its momentum. None is as greedy as 0, and keeps them no
                 longer than a step.
+            bounds: hyper-parameter -> (lowest, highest) value of it that is learned, a
+                closed interval inside its domain; for the others, and None, those of
+                `hyperparams.BOUNDS`.
 
         Raises:
             ValueError: an unknown or repeated hyper-parameter, one that the base
                 optimizer does not have or that has no gradient in it, an initial value
-                outside its domain, a wrong expression, η̂ < 0, or γ outside [0, 1).
+                outside its interval, an interval outside its domain, a wrong expression,
+                η̂ < 0, γ outside [0, 1), or what is no number or optimizer.
         """
-        if not 0 <= meta_learning_rate < math.inf:
-            raise ValueError(
-                f"GuidedOptimizer.meta_learning_rate={meta_learning_rate}: must be >= 0 "
-                "and finite"
-            )
-        if (
-            isinstance(hyperparams, str)
-            or not hyperparams
-            or len(set(hyperparams)) < len(hyperparams)
-        ):
-            raise ValueError(
-                f"GuidedOptimizer.hyperparams={hyperparams!r}: give a list that names at "
-                "least one hyper-parameter, each once, for example ['alpha', 'beta1']"
-            )
-        if initial_alpha != 1.0 and "alpha" not in hyperparams:
-            raise ValueError(
-                f"GuidedOptimizer.initial_alpha={initial_alpha}, but alpha is not "
-                "learned: add it to GuidedOptimizer.hyperparams, or change the schedule"
-            )
-        if discount is not None and not 0 <= discount < 1:
-            raise ValueError(
-                f"GuidedOptimizer.discount={discount}: must be None or in [0, 1): set "
-                "DISCOUNT"
-            )
+        _check_arguments(
+            base, hyperparams, meta_learning_rate, initial_alpha, discount, bounds
+        )
         self._groups = None if groups is None else groups_lib.Groups(groups)
         self._base = base
         if self._groups:
@@ -119,12 +108,14 @@ class GuidedOptimizer(optimizers.OptimizerDef):
             for name, setting in self._settings.items()
         }
         self._hyperparams = [
-            hyperparams_lib.HyperParam(name, initial_values.get(name, initial_alpha))
+            hyperparams_lib.HyperParam(
+                name, initial_values.get(name, initial_alpha), (bounds or {}).get(name)
+            )
             for name in hyperparams
         ]
-        self._meta_learning_rate = meta_learning_rate
+        self._meta_learning_rate = float(meta_learning_rate)
         self._adam = optax.scale_by_adam()
-        self._discount = discount
+        self._discount = None if discount is None else float(discount)
         self._in_adafactor_root = learnable.in_adafactor_root(base, hyperparams)
         # A weight decay that follows the learning rate would be part of alpha's.
         decay_follows = getattr(base.hyper_params, "weight_decay_rate_lr_exponent", None)
@@ -244,7 +235,10 @@ class GuidedOptimizer(optimizers.OptimizerDef):
                 name,
                 carry,
                 jax.tree.map(
-                    lambda z: self._discount * z,
+                    # What is too large, or no number, begins anew.
+                    lambda z: jnp.where(
+                        jnp.abs(z) < _LARGEST_SENSITIVITY, self._discount * z, 0.0
+                    ),
                     (old["params"][name], old["momentum"][name]),
                 ),
             )
@@ -292,27 +286,42 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         return jnp.stack([jax.tree.reduce(jnp.add, part) for part in parts])
 
     def apply_hypergradient(
-        self, state: GuidedState, hypergradient: Mapping[str, Any]
-    ) -> GuidedState:
-        """λ_t+1 = Adam(λ_t, ĝ_t; η̂).
+        self, state: GuidedState, hypergradient: Mapping[str, Any], loss: Any = ()
+    ) -> tuple[GuidedState, jax.Array]:
+        """λ_t+1 = Adam(λ_t, ĝ_t; η̂), in its interval, if ĝ_t can be learned from.
 
         Args:
             state: has λ_t.
             hypergradient: like λ_t, ĝ_t with respect to the raw numbers. One that is 0
                 everywhere, as before the first update, is no information: Adam does not
                 count it.
+            loss: what ĝ_t is the gradient of, a tree of numbers.
+
+        Returns:
+            The state, and whether the meta-update was skipped, (), bool: where the loss,
+            a number of ĝ_t, or Adam's moments with it are not finite. λ, the moments and
+            their count are then what they were.
         """
         direction, meta_state = self._adam.update(hypergradient, state.meta_state)
-        raw = jax.tree.map(
-            lambda x, d: x - self._meta_learning_rate * d, state.hyperparams, direction
-        )
+        raw = {
+            h.name: h.project(
+                state.hyperparams[h.name] - self._meta_learning_rate * direction[h.name]
+            )
+            for h in self._hyperparams
+        }
         known = jnp.any(jnp.stack(list(hypergradient.values())) != 0)
+        finite = _all_finite((raw, meta_state, loss))
         raw, meta_state = jax.tree.map(
-            lambda new, old: jnp.where(known, new, old),
+            lambda new, old: jnp.where(known & finite, new, old),
             (raw, meta_state),
             (state.hyperparams, state.meta_state),
         )
-        return state.replace(hyperparams=raw, meta_state=meta_state)
+        return state.replace(hyperparams=raw, meta_state=meta_state), ~finite
+
+    def at_bound(self, raw: Mapping[str, Any]) -> jax.Array:
+        """How many raw numbers, of all groups, are at an end of their intervals, ()."""
+        found = [jnp.sum(h.at_bound(raw[h.name])) for h in self._hyperparams]
+        return jnp.sum(jnp.stack(found))
 
     def set_param_axes(self, param_logical_axes: Any) -> None:
         """Passes the parameters' axis names on to optimizers that want them."""
@@ -344,3 +353,62 @@ class GuidedOptimizer(optimizers.OptimizerDef):
             sensitivity = self._sensitive(axes.target, axes.state.param_states)
             new_state = new_state.replace(sensitivity=sensitivity)
         return optimizer.replace(target=axes.target, state=new_state)
+
+
+def _check_arguments(
+    base: Any,
+    hyperparams: Any,
+    meta_learning_rate: Any,
+    initial_alpha: Any,
+    discount: Any,
+    bounds: Any,
+) -> None:
+    """Raises ValueError for arguments of GuidedOptimizer that no optimizer could use."""
+    show = checks.show
+    if not isinstance(base, optimizers.OptimizerDef) or isinstance(base, GuidedOptimizer):
+        raise ValueError(
+            f"GuidedOptimizer.base={show(base)}: must be an unguided optimizer: set "
+            "OPTIMIZER, for example to @adafactor.Adafactor()"
+        )
+    is_list = isinstance(hyperparams, list | tuple)
+    if (
+        not is_list
+        or not hyperparams
+        or not all(isinstance(name, str) for name in hyperparams)
+        or len(set(hyperparams)) < len(hyperparams)
+    ):
+        raise ValueError(
+            f"GuidedOptimizer.hyperparams={show(hyperparams)}: give a list that names at "
+            "least one hyper-parameter, each once: set HYPERPARAMS, for example to "
+            "['alpha', 'beta1']"
+        )
+    rate = meta_learning_rate
+    if not (0 <= checks.number(rate) and checks.float32(rate) < math.inf):
+        raise ValueError(
+            f"GuidedOptimizer.meta_learning_rate={show(rate)}: must be >= 0 and finite "
+            "as a float32: set META_LEARNING_RATE"
+        )
+    if "alpha" not in hyperparams and checks.number(initial_alpha) != 1.0:
+        raise ValueError(
+            f"GuidedOptimizer.initial_alpha={show(initial_alpha)}, but alpha is not "
+            "learned: add it to HYPERPARAMS, or change the schedule"
+        )
+    # As a float32, in which a discount of 1 - 1e-9 is 1.
+    is_discount = 0 <= checks.number(discount) and checks.float32(discount) < 1
+    if discount is not None and not is_discount:
+        raise ValueError(
+            f"GuidedOptimizer.discount={show(discount)}: must be None or in [0, 1): set "
+            "DISCOUNT"
+        )
+    if bounds is None:
+        return
+    if not isinstance(bounds, Mapping) or not set(bounds) <= set(hyperparams):
+        raise ValueError(
+            f"GuidedOptimizer.bounds={show(bounds)}: must be None, or a dictionary of "
+            f"(low, high) by names of those learned, {', '.join(hyperparams)}: set BOUNDS"
+        )
+
+
+def _all_finite(tree: Any) -> jax.Array:
+    """Whether every number is finite, ()."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))

@@ -1,20 +1,15 @@
 """T5X's trainer, with hyper-parameters that learn while it trains."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 import functools
 import itertools
 from typing import Any
 
-from clu import metrics as clu_metrics
-import flax
 import jax
 import jax.numpy as jnp
-import numpy as np
-from t5x import metrics as t5x_metrics, trainer, utils
+from t5x import trainer, utils
 
-from gbt_t5x import guidance, hyperparams, optimizers
-
-_GUIDANCE_METRICS = ("loss", "loss_per_nonpadding_target_token", "accuracy")
+from gbt_t5x import checks, guidance, optimizers, summaries
 
 
 class GuidedTrainer(trainer.Trainer):
@@ -34,6 +29,9 @@ class GuidedTrainer(trainer.Trainer):
         hyperparams/NAME             value that the step used
         hypergradient/NAME           ĝ, with respect to λ before activation
         guidance/loss, ...           of θ_t+1, without dropout; named as for training
+        guidance/skipped             meta-updates that were skipped, since ĝ or the loss
+                                     was not finite; a summary has their number
+        guidance/at_bound            how many λ were at an end of their intervals
         learning_rate                of the schedule (T5X's own metric)
         learning_rate/effective      times alpha
 
@@ -48,6 +46,7 @@ class GuidedTrainer(trainer.Trainer):
         train_dataset_cfg: utils.DatasetConfig,
         guidance_period: int = 1,
         guidance_batches: int = 1,
+        max_skipped: int = 100,
         **kwargs: Any,
     ):
         """Constructs the trainer and reads the guidance batches.
@@ -59,6 +58,8 @@ class GuidedTrainer(trainer.Trainer):
             train_dataset_cfg: the training data, to check that the split is held out.
             guidance_period: λ moves at every such step; it needs a held-out split.
             guidance_batches: how many held-out batches to take turns with.
+            max_skipped: so many meta-updates skipped in a row end the run, with an error
+                at the next summary.
             **kwargs: those of `t5x.trainer.Trainer`.
 
         Raises:
@@ -75,21 +76,21 @@ class GuidedTrainer(trainer.Trainer):
                 f"{type(definition).__name__}: set OPTIMIZER"
             )
         self._optimizer: optimizers.GuidedOptimizer = definition
-        if groups := definition.group_names(self.train_state.params):
-            self.train_metrics_manager: Any = _MetricsByGroup(
-                self.train_metrics_manager, groups
-            )
+        self.train_metrics_manager: Any = summaries.GuidedMetricsManager(
+            self.train_metrics_manager,
+            definition.group_names(self.train_state.params),
+            max_skipped,
+        )
+        checks.check_count("GUIDANCE_PERIOD", guidance_period)
+        checks.check_count("GUIDANCE_BATCHES", guidance_batches)
+        if self._num_microbatches is not None:
+            checks.check_count("NUM_MICROBATCHES", self._num_microbatches)
         self._period = guidance_period
         self._guidance_batches: list[Mapping[str, jax.Array]] = []
         if guidance_dataset_cfg is None:
             self._check_next_batch(guidance_period, guidance_batches)
             return
-        for macro, number in (
-            ("GUIDANCE_PERIOD", guidance_period),
-            ("GUIDANCE_BATCHES", guidance_batches),
-        ):
-            if number < 1:
-                raise ValueError(f"{macro}={number}: must be at least 1")
+        checks.check_count("GUIDANCE_BATCH_SIZE", guidance_dataset_cfg.batch_size)
         self._guidance_microbatches = _guidance_microbatches(
             guidance_dataset_cfg.batch_size,
             train_dataset_cfg.batch_size,
@@ -190,12 +191,16 @@ class GuidedTrainer(trainer.Trainer):
 
         if not self._guidance_batches:
             hypergradients = optimizer.hypergradient(opt_state, grads)
-            opt_state = optimizer.apply_hypergradient(opt_state, hypergradients)
+            opt_state, skipped = optimizer.apply_hypergradient(
+                opt_state, hypergradients, train_metrics.get("loss", ())
+            )
             new_state, metrics = update(opt_state)
-            metrics |= _of_meta_update(hypergradients)
+            metrics |= summaries.of_meta_update(hypergradients, skipped)
         elif "guidance" not in inputs:
             new_state, metrics = update(opt_state)
-            of_none = _of_meta_update(opt_state.hyperparams, train_metrics)
+            of_none = summaries.of_meta_update(
+                opt_state.hyperparams, jnp.bool_(True), train_metrics
+            )
             metrics |= jax.tree.map(jnp.zeros_like, of_none)
         else:
             keep = optimizer.keeps_sensitivity
@@ -207,12 +212,17 @@ class GuidedTrainer(trainer.Trainer):
             new_opt_state = new_state._optimizer.state
             guidance_grads, guidance_metrics = guidance_grad(new_state.params)
             hypergradients = optimizer.hypergradient(new_opt_state, guidance_grads)
-            new_opt_state = optimizer.apply_hypergradient(new_opt_state, hypergradients)
+            new_opt_state, skipped = optimizer.apply_hypergradient(
+                new_opt_state, hypergradients, guidance_metrics.get("loss", ())
+            )
             if not keep:
                 new_opt_state = optimizer.without_sensitivity(new_opt_state)
             new_state = _with_opt_state(new_state, new_opt_state)
-            metrics |= _of_meta_update(hypergradients, guidance_metrics)
-        return new_state, metrics | _of_step(opt_state.hyperparams, learning_rate)
+            metrics |= summaries.of_meta_update(hypergradients, skipped, guidance_metrics)
+        raw = opt_state.hyperparams
+        return new_state, metrics | summaries.of_step(
+            raw, optimizer.at_bound(raw), learning_rate
+        )
 
 
 def _guidance_microbatches(
@@ -233,69 +243,6 @@ def _guidance_microbatches(
             "set GUIDANCE_BATCH_SIZE"
         )
     return guidance_parts
-
-
-@flax.struct.dataclass
-class _MeanOfMetaUpdates(clu_metrics.Average):
-    """The mean over the steps that moved λ; NaN if there were none."""
-
-    def compute(self):
-        return np.where(self.count > 0, self.total / np.maximum(self.count, 1), np.nan)
-
-
-def _of_step(raw, learning_rate) -> dict[str, Any]:
-    """The metrics of every step: the λ that it used."""
-    values = hyperparams.values(raw)
-    scalars = {f"hyperparams/{name}": x for name, x in values.items()}
-    scalars["learning_rate/effective"] = learning_rate * values.get("alpha", 1.0)
-    return {name: clu_metrics.LastValue(x, jnp.ones(())) for name, x in scalars.items()}
-
-
-def _of_meta_update(hypergradients, guidance_metrics=None) -> dict[str, Any]:
-    """The metrics of the steps that move λ."""
-    guidance_metrics = t5x_metrics.set_step_metrics_num_steps(guidance_metrics or {}, 1)
-    scalars = {f"hypergradient/{name}": x for name, x in hypergradients.items()} | {
-        f"guidance/{name}": guidance_metrics[name].compute()
-        for name in _GUIDANCE_METRICS
-        if name in guidance_metrics
-    }
-    return {name: _MeanOfMetaUpdates(x, jnp.ones(())) for name, x in scalars.items()}
-
-
-@flax.struct.dataclass
-class _OfGroup(clu_metrics.Metric):
-    """One group's number of a metric of them all."""
-
-    metric: clu_metrics.Metric
-    group: int = flax.struct.field(pytree_node=False)
-
-    def compute(self):
-        return self.metric.compute()[self.group]
-
-
-class _MetricsByGroup:
-    """A metrics manager that gives each group's number a metric of its own.
-
-    The numbers of all groups are one array until they are on the host.
-    """
-
-    def __init__(self, manager: trainer.MetricsManager, groups: Sequence[str]):
-        self._manager = manager
-        self._groups = groups
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._manager, name)
-
-    def write_metrics_summary(self, metrics: Mapping[str, Any], *args: Any) -> Any:
-        """NAME, of an array, becomes NAME/GROUP."""
-        split = {}
-        for name, metric in metrics.items():
-            if jnp.ndim(getattr(metric, "total", 0.0)):
-                for i, group in enumerate(self._groups):
-                    split[f"{name}/{group}"] = _OfGroup(metric, i)
-            else:
-                split[name] = metric
-        return self._manager.write_metrics_summary(split, *args)
 
 
 class _WithoutDropout:

@@ -155,8 +155,10 @@ def test_baseline_and_guided_differ_by_the_method_alone(baseline, guided):
     )
     macros = {
         "HYPERPARAMS",
+        "BOUNDS",
         "GROUPS",
         "DISCOUNT",
+        "MAX_SKIPPED",
         "META_LEARNING_RATE",
         "GUIDANCE_SPLIT",
         "GUIDANCE_BATCH_SIZE",

@@ -33,7 +33,8 @@ def test_activation_is_that_of_the_table(name):
 
 @pytest.mark.parametrize(("name", "initial_value"), NAMES_AND_VALUES)
 def test_raw_number_gives_the_initial_value(name, initial_value):
-    hyperparam = hyperparams.HyperParam(name, initial_value)
+    bounds = hyperparams.ACTIVATIONS[name].widest
+    hyperparam = hyperparams.HyperParam(name, initial_value, bounds)
     assert hyperparam.raw.shape == ()
     assert hyperparam.raw.dtype == jnp.float32
     # Rounding a raw number of up to 14 to float32 moves log(value) by 5e-7 at most.
@@ -95,3 +96,72 @@ def test_value_outside_the_domain_is_refused(name, initial_value, domain):
     message = rf"{name} starts at {initial_value}, outside {domain}"
     with pytest.raises(ValueError, match=message):
         hyperparams.HyperParam(name, initial_value)
+
+
+NOT_NUMBERS = [None, True, "0.5", [0.5], (0.5,), {}, 10**400, -(10**400), 10**5000, 1j]
+
+
+@pytest.mark.parametrize("name", ["alpha", "beta1"])
+def test_what_is_no_number_is_refused(name):
+    for value in NOT_NUMBERS:
+        with pytest.raises(ValueError, match=f"{name} starts at .*, outside .*: change"):
+            hyperparams.HyperParam(name, value)
+
+
+@pytest.mark.parametrize("name", [None, 3, ["alpha"], {}])
+def test_what_is_no_name_is_refused(name):
+    with pytest.raises(ValueError, match="unknown hyper-parameter .*set HYPERPARAMS"):
+        hyperparams.HyperParam(name, 0.5)
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        (0.5, 0.5), (0.9, 0.1), (0.0, 0.5), (0.5, 1.0), (-1.0, 0.5), (0.5, 2.0),
+        (0.5, 1 - 1e-9), (1e-40, 0.5), (float("nan"), 0.5), (0.5, float("inf")),
+        (0.5, 0.5 + 1e-12), (0.5,), (0.1, 0.5, 0.9), 0.5, "ab", [], {0.1: 1, 0.5: 2},
+        *((0.1, x) for x in NOT_NUMBERS),
+    ],
+)  # fmt: skip
+def test_what_is_no_interval_inside_the_domain_is_refused(bounds):
+    with pytest.raises(ValueError, match="the interval of beta1 is .*: set BOUNDS"):
+        hyperparams.HyperParam("beta1", 0.5, bounds)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("end", [0, 1])
+def test_values_at_the_ends_of_intervals_have_derivatives(name, end):
+    activation = hyperparams.ACTIVATIONS[name]
+    widest, default = activation.widest, hyperparams.BOUNDS[name]
+    assert widest[0] <= default[0] < default[1] <= widest[1]
+    for bounds in (widest, default):
+        hyperparam = hyperparams.HyperParam(name, bounds[end], bounds)
+        for forward in (hyperparam.value, jax.jit(hyperparam.value)):
+            value, derivative = jax.value_and_grad(forward)(hyperparam.raw)
+            # float32 keeps 24 digits of 1 - 1e-6, and of raw numbers of up to 69.
+            np.testing.assert_allclose(value, bounds[end], rtol=5e-6)
+            assert activation.low < value < activation.high
+            assert 0 < derivative < np.inf
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_in_use_are_inside_the_intervals(name):
+    in_use = {
+        "alpha": [1e-4, 1.0, 1e4],
+        "beta1": [0.001, 0.5, 0.9, 0.99, 0.9999],
+        "beta2": [0.5, 0.9, 0.98, 0.999, 0.99999],
+        "epsilon": [1e-18, 1e-16, 1e-8, 1e-6, 1e-3, 1.0],
+        "weight_decay": [1e-8, 1e-6, 1e-4, 0.01, 0.1, 1.0, 10.0],
+        "decay_rate": [0.3, 0.8, 0.99],
+        "clipping_threshold": [0.01, 1.0, 100.0],
+    }
+    for value in in_use[name]:
+        hyperparam = hyperparams.HyperParam(name, value)
+        assert hyperparam.project(hyperparam.raw) == hyperparam.raw
+
+
+def test_an_initial_value_outside_its_interval_is_refused():
+    hyperparams.HyperParam("beta1", 0.95, (0.95, 0.99))
+    message = r"beta1 starts at 0.9, outside its interval \[0.95, 0.99\]: .*set BOUNDS"
+    with pytest.raises(ValueError, match=message):
+        hyperparams.HyperParam("beta1", 0.9, (0.95, 0.99))

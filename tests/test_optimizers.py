@@ -16,6 +16,7 @@ import tiny
 CHOICES = pytest.mark.parametrize("names", [("alpha",), ("beta1",), ("alpha", "beta1")])
 BASES = pytest.mark.parametrize("base", tiny.BASES)
 LEARNING_RATE = 0.01
+NOT_NUMBERS = [None, True, "0.5", [0.5], {}, 10**400, 10**5000, 1j]
 META_LEARNING_RATE = 0.05
 PARAM_AXES = core.freeze(
     {
@@ -29,8 +30,16 @@ def _base(beta1=0.5):
     return adafactor.Adafactor(beta1=beta1, min_dim_size_to_factor=4)
 
 
-def _guided(names, beta1=0.5, initial_alpha=1.0, meta_learning_rate=META_LEARNING_RATE):
-    return guided.GuidedOptimizer(_base(beta1), names, meta_learning_rate, initial_alpha)
+def _guided(
+    names,
+    beta1=0.5,
+    initial_alpha=1.0,
+    meta_learning_rate=META_LEARNING_RATE,
+    **kwargs,
+):
+    return guided.GuidedOptimizer(
+        _base(beta1), names, meta_learning_rate, initial_alpha, **kwargs
+    )
 
 
 def _params():
@@ -83,7 +92,7 @@ def _train(optimizer, hypergradients=()):
         _gradients(len(hypergradients)), hypergradients, strict=True
     ):
         optimizer = optimizer.apply_gradient(grads, learning_rate=LEARNING_RATE)
-        state = definition.apply_hypergradient(optimizer.state, hypergradient)
+        state, _ = definition.apply_hypergradient(optimizer.state, hypergradient)
         optimizer = optimizer.replace(state=state)
     return optimizer
 
@@ -173,7 +182,7 @@ def test_hypergradients_are_applied_by_adam(names):
     raw = state.hyperparams
     adam_state = adam.init(raw)
     for hypergradient in _hypergradients(names):
-        state = definition.apply_hypergradient(state, hypergradient)
+        state, _ = definition.apply_hypergradient(state, hypergradient)
         updates, adam_state = adam.update(hypergradient, adam_state, raw)
         raw = optax.apply_updates(raw, updates)
     assert state.hyperparams.keys() == set(names)
@@ -189,7 +198,7 @@ def test_first_hypergradient_moves_lambda_down_it_by_the_meta_learning_rate(name
     definition = _guided(names)
     before = definition.init_state(_params())
     signs = {"alpha": 1.0, "beta1": -1.0}
-    after = definition.apply_hypergradient(
+    after, _ = definition.apply_hypergradient(
         before, {name: jnp.float32(7 * signs[name]) for name in names}
     )
     for name in names:
@@ -205,6 +214,34 @@ def test_meta_learning_rate_zero_learns_nothing(names):
     _assert_trees_equal(trained.state.hyperparams, raw)
 
 
+@pytest.mark.parametrize("groups", [None, [("norm", "norm/.*"), ("rest", ".*")]])
+@pytest.mark.parametrize("bounds", [None, {"beta1": (0.25, 0.75), "alpha": (0.5, 4.0)}])
+def test_at_the_end_of_its_interval_lambda_waits_and_comes_back(groups, bounds):
+    """η̂ = 10, by which β1 would be 1 in float32, where its derivative is 0."""
+    names = ["alpha", "beta1"]
+    definition = _guided(names, meta_learning_rate=10.0, groups=groups, bounds=bounds)
+    optimizer = definition.create(_params())
+    number = 2 * (len(definition.group_names(_params())) or 1)
+    apply = jax.jit(definition.apply_hypergradient)
+    ends = {name: (bounds or hyperparams_lib.BOUNDS)[name] for name in names}
+    for sign, end in ((-1.0, 1), (1.0, 0), (-1.0, 1)):
+        hypergradient = jax.tree.map(
+            lambda x, sign=sign: jnp.full_like(x, sign), optimizer.state.hyperparams
+        )
+        inside = False
+        for _ in range(40):
+            state, skipped = apply(optimizer.state, hypergradient)
+            optimizer = optimizer.replace(state=state)
+            assert not skipped
+            inside |= int(definition.at_bound(state.hyperparams)) == 0
+        assert inside or bounds  # a step of 10 is longer than these
+        assert int(definition.at_bound(state.hyperparams)) == number
+        for name, value in hyperparams_lib.values(state.hyperparams).items():
+            np.testing.assert_allclose(value, ends[name][end], rtol=5e-6)
+            low, high = hyperparams_lib.ACTIVATIONS[name].low, 1.0
+            assert np.all(value > low) and (name == "alpha" or np.all(value < high))
+
+
 @BASES
 def test_one_compiled_program_takes_every_step_and_equals_no_jit(base):
     make_base, names = tiny.BASES[base]
@@ -216,7 +253,7 @@ def test_one_compiled_program_takes_every_step_and_equals_no_jit(base):
     def jitted(optimizer, grads, hypergradient):
         traced.append(base)
         optimizer = optimizer.apply_gradient(grads, learning_rate=LEARNING_RATE)
-        state = definition.apply_hypergradient(optimizer.state, hypergradient)
+        state, _ = definition.apply_hypergradient(optimizer.state, hypergradient)
         return optimizer.replace(state=state)
 
     hypergradients = list(_hypergradients(names))
@@ -306,6 +343,35 @@ def test_logical_axes_are_the_parameters_and_lambda_is_replicated(names):
         ({"meta_learning_rate": float("nan")}, "meta_learning_rate=nan: must be >= 0"),
         ({"meta_learning_rate": float("inf")}, "meta_learning_rate=inf: .* finite"),
         ({"names": ["beta1"], "initial_alpha": 2.0}, "alpha is not learned"),
+        ({"names": None}, "hyperparams=None: give a list"),
+        ({"names": [["alpha"]]}, "give a list that names .*: set HYPERPARAMS"),
+        ({"names": {"alpha": 1}}, "give a list that names .*: set HYPERPARAMS"),
+        *(
+            ({"meta_learning_rate": x}, "meta_learning_rate=.*: set META_LEARNING_RATE")
+            for x in NOT_NUMBERS
+        ),
+        ({"meta_learning_rate": 1e39}, "must be >= 0 and finite as a float32"),
+        *(({"initial_alpha": x}, "alpha starts at .*initial_alpha") for x in NOT_NUMBERS),
+        ({"names": ["beta1"], "initial_alpha": "1"}, "alpha is not learned"),
+        *(
+            ({"discount": x}, "discount=.*: set DISCOUNT")
+            for x in [*NOT_NUMBERS[1:], -0.1, -1e-60, 1.0, 1 - 1e-9, float("nan")]
+        ),
+        *(
+            ({"bounds": x}, "set BOUNDS")
+            for x in [
+                3,
+                "alpha",
+                [("alpha", (0.5, 2.0))],
+                {"gamma": (0.5, 2.0)},
+                {"beta2": (0.5, 0.75)},
+                {3: (0.5, 2.0)},
+                {"alpha": 3},
+                {"alpha": (2.0, 0.5)},
+                {"alpha": (2.0, 4.0)},
+                {"alpha": ("a", "b")},
+            ]
+        ),
         ({"beta1": None}, "cannot learn beta1: the beta1 of Adafactor is None: set it"),
         ({"names": ["beta2"]}, "cannot learn beta2: Adafactor has none"),
         ({"names": ["decay_rate"]}, "epsilon1 >= 1e-18, not 1e-30"),
@@ -317,6 +383,19 @@ def test_logical_axes_are_the_parameters_and_lambda_is_replicated(names):
 def test_unusable_settings_are_refused_at_construction(changes, message):
     with pytest.raises(ValueError, match=message):
         _guided(**{"names": ["alpha", "beta1"], **changes})
+
+
+@pytest.mark.parametrize(
+    "base", [None, "adafactor", adafactor.Adafactor, 3, optax.sgd(0.1), [_base()]]
+)
+def test_what_is_no_optimizer_is_refused(base):
+    with pytest.raises(ValueError, match="GuidedOptimizer.base=.*: set OPTIMIZER"):
+        guided.GuidedOptimizer(base, ["alpha"], 0.1)
+
+
+def test_a_guided_optimizer_is_not_guided_again():
+    with pytest.raises(ValueError, match="must be an unguided optimizer"):
+        guided.GuidedOptimizer(_guided(["alpha"]), ["alpha"], 0.1)
 
 
 @pytest.mark.parametrize(

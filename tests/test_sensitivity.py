@@ -253,6 +253,19 @@ def test_a_group_for_every_layer_or_every_parameter():
         ([("a", "wide"), ("b", "wid"), ("c", ".*")], "group 'b' is empty: 'wid' matches"),
         ([("a", "(")], r"'\(' is no regular expression"),
         ([], "groups is empty"),
+        ("wide", "groups is empty or no list, 'wide': set GROUPS"),
+        (3, "groups is empty or no list, 3: set GROUPS"),
+        ({"a": ".*"}, "groups is empty or no list"),
+        (["ab"], "'ab' is no pair of a name and an expression: change GROUPS"),
+        ([("a", ".*", "b")], "is no pair"),
+        ([("a", 3)], "is no pair"),
+        ([(None, ".*")], "is no pair"),
+        ([("", ".*")], "is no pair"),
+        ([("a", "x{99999999999}")], "is no regular expression"),
+        ([("a", "(" * 5000 + ")" * 5000)], "is no regular expression"),
+        ([(r"\1", ".*")], "does not go with '.*', .*: change GROUPS"),
+        ([(r"\g<x>", ".*")], "does not go with"),
+        ([(r"\1", "(x?).*")], "is empty for the parameter"),
     ],
 )
 def test_groups_that_do_not_fit_are_refused(groups, message):
@@ -270,6 +283,6 @@ def test_without_information_nothing_is_learned_or_counted():
     definition = guided("sgd")
     state = definition.init_state(trees(1)[0])
     zeros = jax.tree.map(jnp.zeros_like, state.hyperparams)
-    after = definition.apply_hypergradient(state, zeros)
+    after, _ = definition.apply_hypergradient(state, zeros)
     jax.tree.map(np.testing.assert_array_equal, state, after)
     assert set(hyperparams.values(state.hyperparams)) == {"alpha", "beta1"}
