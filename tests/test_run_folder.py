@@ -268,4 +268,4 @@ def test_all_processes_stop_if_the_first_finds_a_fault(tmp_path, monkeypatch):
     (tmp_path / "checkpoint_4").rmdir()
     monkeypatch.setattr(jax, "process_index", lambda: 0)
     saved_run.configuration(tmp_path)
-    assert sent == [1, 0]
+    assert sent == [1, 0, 0]  # the run, then what it starts from
