@@ -7,6 +7,8 @@ import random
 import shutil
 import subprocess
 
+import jax
+from jax.experimental import multihost_utils
 import numpy as np
 import pytest
 from t5x import utils
@@ -246,3 +248,24 @@ def test_a_folder_that_cannot_be_locked_is_trained_in(tmp_path, monkeypatch, cap
     monkeypatch.setattr(fcntl, "flock", flock)
     saved_run.configuration(tmp_path)
     assert "run.lock cannot be locked (No locks available)" in caplog.text
+
+
+def test_all_processes_stop_if_the_first_finds_a_fault(tmp_path, monkeypatch):
+    (tmp_path / "checkpoint_4").mkdir()
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    sent: list[int] = []
+
+    def broadcast(value):
+        if jax.process_index() == 0:
+            sent.append(int(value))
+        return sent[-1]
+
+    monkeypatch.setattr(multihost_utils, "broadcast_one_to_all", broadcast)
+    for process, message in ((0, "no checkpoint in MODEL_DIR"), (1, "process 0 found")):
+        monkeypatch.setattr(jax, "process_index", lambda p=process: p)
+        with pytest.raises(ValueError, match=message):
+            saved_run.configuration(tmp_path)
+    (tmp_path / "checkpoint_4").rmdir()
+    monkeypatch.setattr(jax, "process_index", lambda: 0)
+    saved_run.configuration(tmp_path)
+    assert sent == [1, 0, 0]  # the run, then what it starts from
