@@ -18,6 +18,7 @@ from t5x import (
     datasets,
     eval as eval_lib,
     gin_utils,
+    local_paths,
     models,
     partitioning,
     progress as progress_lib,
@@ -48,6 +49,7 @@ def train(
     summarize_config_fn: Callable[[str, Any, int], None],
     inference_evaluator_cls: Callable[..., seqio.Evaluator] = seqio.Evaluator,
     get_dataset_fn: Callable[..., Any] = utils.get_dataset,
+    verify_matching_vocabs_fn: Callable[..., None] = utils.verify_matching_vocabs,
     run_eval_before_training: bool = False,
 ) -> tuple[int, train_state_lib.FlaxOptimTrainState]:
     """Trains up to `total_steps`, from the newest checkpoint in `model_dir` if any.
@@ -74,6 +76,8 @@ def train(
         get_dataset_fn: gives the training data, a tf.data.Dataset or a DatasetIterator of
             clu; called with its configuration, the shard, the number of shards and the
             model's feature converter.
+        verify_matching_vocabs_fn: called with every configuration of data and the model,
+            to raise if they do not go together.
         run_eval_before_training: evaluate the starting point too.
 
     Returns:
@@ -84,7 +88,14 @@ def train(
             past total_steps, or of other arrays; no task has the split; vocabularies
             that are not the model's.
     """
+    local_paths.check(
+        MODEL_DIR=model_dir,
+        INITIAL_CHECKPOINT_PATH=checkpoint_cfg.restore and checkpoint_cfg.restore.path,
+    )
     os.makedirs(model_dir, exist_ok=True)
+    for cfg in (train_dataset_cfg, train_eval_dataset_cfg, infer_eval_dataset_cfg):
+        if cfg:
+            verify_matching_vocabs_fn(cfg, model)
     evaluates = bool(train_eval_dataset_cfg or infer_eval_dataset_cfg)
     eval_period = eval_period if evaluates else 0
     save_period = (checkpoint_cfg.save.period or 0) if checkpoint_cfg.save else 0
@@ -215,7 +226,6 @@ def _training_data(
     get_dataset_fn: Callable[..., Any],
 ) -> dataset_iterator.PeekableDatasetIterator:
     """Training batches on the mesh."""
-    utils.verify_matching_vocabs(cfg, model)
     layout = partitioner.get_data_layout(cfg.batch_size)
     batches = get_dataset_fn(
         cfg, layout.shard_id, layout.num_shards, model.FEATURE_CONVERTER_CLS
@@ -237,7 +247,6 @@ def _eval_data(
     """Task -> batches for teacher-forced evaluation."""
     if not cfg:
         return {}
-    utils.verify_matching_vocabs(cfg, model)
     layout = partitioner.get_data_layout(cfg.batch_size)
     return utils.get_training_eval_datasets(
         cfg, layout.shard_id, layout.num_shards, eval_steps, model.FEATURE_CONVERTER_CLS
