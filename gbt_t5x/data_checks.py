@@ -159,7 +159,8 @@ def check_examples(cfg: utils.DatasetConfig, converter: Any) -> None:
     for task in tasks_with_split(cfg):
         counts: dict[str, int] = {}
         until = time.monotonic() + _SECONDS
-        dataset = _one_epoch(task, cfg, counts, until)
+        with naming_damaged_files([task], cfg.split):
+            dataset = _one_epoch(task, cfg, counts, until)
         missing = sorted(converter.TASK_FEATURES.keys() - dataset.element_spec.keys())
         if missing:
             raise ValueError(

@@ -201,7 +201,9 @@ def _check_newest(model_dir: epath.Path, identity: Mapping[str, Any]) -> None:
         if (step := path.name.removeprefix("checkpoint_")).isdecimal()
     }
     if steps:
-        for file in sorted((steps[max(steps)] / "dataset").rglob("*.json"))[:1]:
+        folder = steps[max(steps)] / "dataset"
+        found = [*folder.glob("*.json"), *folder.glob("*/*.json")]  # of a process
+        for file in sorted(found)[:1]:
             try:
                 changes = _changes(file, identity)
             except ValueError:  # damaged, as what is beside it may be

@@ -51,10 +51,11 @@ def get_task_or_mixture(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
         return name
     known = (*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names())
     if name not in known:
+        near = difflib.get_close_matches(name, known)
         raise ValueError(
-            f"no task or mixture {name!r}; near: {difflib.get_close_matches(name, known)}. "
-            "Set MIXTURE_OR_TASK_NAME to one of them, or MIXTURE_OR_TASK_MODULE to the "
-            "module that registers it, or import that in a gin file"
+            f"no task or mixture {name!r} is registered, near are {near}: set "
+            "MIXTURE_OR_TASK_NAME to one of them, or MIXTURE_OR_TASK_MODULE to the module "
+            "that registers it, or import that in a gin file"
         )
     return seqio.get_mixture_or_task(name)
 
