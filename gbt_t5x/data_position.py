@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 import hashlib
 import json
 import os
-import tempfile
 from typing import Any
 
 from absl import logging
@@ -63,6 +62,7 @@ def get_dataset(
     dataset = utils.get_dataset(cfg, shard_id, num_shards, feature_converter_cls)
     if not save_position:
         return dataset
+    _check_stateless(dataset, identity["mixture_or_task_name"])
     tasks = data_checks.tasks_with_split(cfg)
     return _RunIterator(dataset, tasks, identity, model_dir, restart_changed)
 
@@ -82,11 +82,6 @@ class _RunIterator(dataset_iterator.TfDatasetIterator):
         self._tasks, self._identity = tasks, identity
         self._model_dir = epath.Path(model_dir).resolve()
         self._restart_changed = restart_changed
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                super().save(os.path.join(folder, "position"))
-            except tf.errors.FailedPreconditionError as error:
-                raise ValueError(_unsaved(identity, error)) from None
 
     def __next__(self) -> Any:
         with data_checks.naming_damaged_files(self._tasks, self._identity["split"]):
@@ -212,11 +207,19 @@ def _check_newest(model_dir: epath.Path, identity: Mapping[str, Any]) -> None:
                 raise ValueError(_changed(file, changes))
 
 
-def _unsaved(identity: Mapping[str, Any], error: tf.errors.OpError) -> str:
-    reason = str(error.message).rpartition("}} ")[2].removesuffix(" name: ")
-    return (
-        f"the position in {identity['mixture_or_task_name']} cannot be saved: {reason} "
-        "Set SAVE_DATA_POSITION = False, and the data starts from its beginning whenever "
-        "the run does; or let the task read and map without from_generator, py_function "
-        "and unseeded random operations (tf.numpy_function has stateful=False)"
-    )
+def _check_stateless(dataset: tf.data.Dataset, name: str) -> None:
+    """Raises ValueError if TensorFlow cannot save a position in the data."""
+    variant = tf.data.experimental.to_variant(dataset)
+    fail = 2  # where there is state outside of the pipeline, as when a position is saved
+    try:
+        tf.raw_ops.DatasetToGraphV2(input_dataset=variant, external_state_policy=fail)
+    except tf.errors.FailedPreconditionError as error:
+        reason = str(error.message).partition("graph: ")[2].partition(" [")[0]
+        raise ValueError(
+            f"the position in {name} cannot be saved: {reason} Set SAVE_DATA_POSITION = "
+            "False, and the data starts from its beginning whenever the run does; or "
+            "read and map it without from_generator, py_function, variables and random "
+            "operations without seed (tf.numpy_function has stateful=False)"
+        ) from None
+    except tf.errors.OpError as error:  # data in memory that is too large to look at
+        logging.warning("whether the position in %s can be saved: %s", name, error)

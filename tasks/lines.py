@@ -25,7 +25,10 @@ def read(path: str | tf.Tensor) -> tf.data.Dataset:
             pipeline, tf.errors.OpError, also for a file that was cut.
     """
     # Not stateful, so that T5X can save the position in the data.
-    kind = tf.numpy_function(_compression, [path], tf.string, stateful=False)
+    if isinstance(path, str):
+        kind = _compression(path.encode())
+    else:
+        kind = tf.numpy_function(_compression, [path], tf.string, stateful=False)
     # TensorFlow takes the end of a file that was cut for the end of the data.
     end = tf.data.Dataset.from_tensors((tf.constant(0, tf.int64), path)).filter(
         lambda _, path: tf.ensure_shape(

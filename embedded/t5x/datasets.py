@@ -54,8 +54,8 @@ def get_task_or_mixture(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
         near = difflib.get_close_matches(name, known)
         raise ValueError(
             f"no task or mixture {name!r} is registered, near are {near}: set "
-            "MIXTURE_OR_TASK_NAME to one of them, or MIXTURE_OR_TASK_MODULE to the module "
-            "that registers it, or import that in a gin file"
+            "MIXTURE_OR_TASK_NAME to one of them, or MIXTURE_OR_TASK_MODULE to the "
+            "module that registers it, or import that in a gin file"
         )
     return seqio.get_mixture_or_task(name)
 
