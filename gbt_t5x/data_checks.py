@@ -5,6 +5,7 @@ import contextlib
 import difflib
 import importlib
 import operator
+import re
 import time
 from typing import Any
 
@@ -159,7 +160,7 @@ def check_examples(cfg: utils.DatasetConfig, converter: Any) -> None:
     for task in tasks_with_split(cfg):
         counts: dict[str, int] = {}
         until = time.monotonic() + _SECONDS
-        with naming_damaged_files([task], cfg.split):
+        with reading([task], cfg.split):
             dataset = _one_epoch(task, cfg, counts, until)
         missing = sorted(converter.TASK_FEATURES.keys() - dataset.element_spec.keys())
         if missing:
@@ -169,7 +170,7 @@ def check_examples(cfg: utils.DatasetConfig, converter: Any) -> None:
                 f"{sorted(converter.TASK_FEATURES)}: add it to the task's examples, or "
                 "leave the task out of MIXTURE_OR_TASK_NAME"
             )
-        with naming_damaged_files([task], cfg.split):
+        with reading([task], cfg.split):
             none = next(iter(dataset), None) is None
         if none:
             late = time.monotonic() >= until
@@ -247,20 +248,24 @@ def name_of(step: Callable) -> str:
 
 
 @contextlib.contextmanager
-def naming_damaged_files(tasks: list[seqio.Task], split: str) -> Iterator[None]:
-    """Where reading fails, asks the tasks' sources which file is damaged.
+def reading(tasks: list[seqio.Task], split: str) -> Iterator[None]:
+    """Where reading fails, says why without TensorFlow's frames, and in which file.
 
     A source may have a method `damaged_file` of the split: what is wrong and where, or
     None.
 
     Raises:
-        ValueError: a source knows the file.
+        ValueError: a function of a source or task raised it, or a source knows the file.
     """
     try:
         yield
-    except tf.errors.DataLossError as error:
-        for task in tasks:
-            find = getattr(task.source, "damaged_file", None)
-            if found := find and find(split):
-                raise ValueError(found) from error
+    except tf.errors.OpError as error:
+        raised = re.findall(r"^\s*ValueError: (.+)$", str(error.message), re.MULTILINE)
+        if raised:
+            raise ValueError(raised[-1]) from error
+        if isinstance(error, tf.errors.DataLossError):
+            for task in tasks:
+                find = getattr(task.source, "damaged_file", None)
+                if found := find and find(split):
+                    raise ValueError(found) from error
         raise

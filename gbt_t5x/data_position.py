@@ -59,11 +59,12 @@ def get_dataset(
     identity = describe(cfg, num_shards)
     if save_position and not restart_changed:
         _check_newest(epath.Path(model_dir), identity)
-    dataset = utils.get_dataset(cfg, shard_id, num_shards, feature_converter_cls)
+    tasks = data_checks.tasks_with_split(cfg)
+    with data_checks.reading(tasks, cfg.split):
+        dataset = utils.get_dataset(cfg, shard_id, num_shards, feature_converter_cls)
     if not save_position:
         return dataset
     _check_stateless(dataset, identity["mixture_or_task_name"])
-    tasks = data_checks.tasks_with_split(cfg)
     return _RunIterator(dataset, tasks, identity, model_dir, restart_changed)
 
 
@@ -84,7 +85,7 @@ class _RunIterator(dataset_iterator.TfDatasetIterator):
         self._restart_changed = restart_changed
 
     def __next__(self) -> Any:
-        with data_checks.naming_damaged_files(self._tasks, self._identity["split"]):
+        with data_checks.reading(self._tasks, self._identity["split"]):
             return super().__next__()
 
     def save(self, filename: epath.Path) -> None:

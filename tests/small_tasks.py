@@ -62,7 +62,7 @@ def task(
         "output_features": features or {name: feature() for name in LENGTHS},
     } | settings
     if register and name not in seqio.TaskRegistry.names():
-        seqio.TaskRegistry.add(name, metric_fns=[], **settings)
+        seqio.TaskRegistry.add(name, **{"metric_fns": []} | settings)
     return seqio.TaskRegistry.get(name) if register else seqio.Task(name, **settings)
 
 
