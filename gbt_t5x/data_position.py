@@ -80,7 +80,8 @@ class _RunIterator(dataset_iterator.TfDatasetIterator):
         restart_changed: bool,
     ):
         super().__init__(dataset, checkpoint=True)
-        self._tasks, self._identity = tasks, identity
+        self._tasks = tasks
+        self._identity = identity
         self._model_dir = epath.Path(model_dir).resolve()
         self._restart_changed = restart_changed
 
