@@ -1,24 +1,28 @@
-"""Training data whose saved position belongs to one run."""
+"""Training data whose saved position belongs to one run, and to data of one kind.
 
-from collections.abc import Callable
+Beside the position in a checkpoint, `dataset/train_ds-000-of-001`, a file of the same
+name and `.json` says what data it is of.
+"""
+
+from collections.abc import Callable, Mapping
+import hashlib
+import json
+import os
 from typing import Any
 
+from absl import logging
 from clu.data import dataset_iterator
 from etils import epath
 import seqio
 from t5x import utils
+import tensorflow as tf
 
+from gbt_t5x import data_checks
 
-class _RunIterator(dataset_iterator.TfDatasetIterator):
-    """Batches, at the position that a checkpoint of this run holds."""
-
-    def __init__(self, dataset: Any, model_dir: str):
-        super().__init__(dataset, checkpoint=True)
-        self._model_dir = epath.Path(model_dir).resolve()
-
-    def restore(self, filename: epath.Path) -> None:
-        if epath.Path(filename).resolve().is_relative_to(self._model_dir):
-            super().restore(filename)
+_RESTART = (
+    "RESTART_CHANGED_DATA = True, which starts data that differs from its beginning"
+)
+_FEW_FILES = 16
 
 
 def get_dataset(
@@ -28,12 +32,13 @@ def get_dataset(
     feature_converter_cls: Callable[..., seqio.FeatureConverter],
     *,
     model_dir: str,
-) -> dataset_iterator.DatasetIterator:
-    """What `train_script.train.get_dataset_fn` may be, for fine-tuning.
+    restart_changed: bool = False,
+    save_position: bool = True,
+) -> tf.data.Dataset | dataset_iterator.DatasetIterator:
+    """What `train_script.train.get_dataset_fn` may be.
 
-    A run that saves its position in the data, T5X makes start at the position of any
-    checkpoint that it starts from. Here it starts at the beginning, unless the checkpoint
-    is in `model_dir`.
+    The data starts at the position of a checkpoint in `model_dir`, which is one of this
+    run, if it is of the same data. From any other checkpoint it starts at its beginning.
 
     Args:
         cfg: the training data.
@@ -41,6 +46,182 @@ def get_dataset(
         num_shards: of all processes.
         feature_converter_cls: the model's.
         model_dir: of the run.
+        restart_changed: data that differs from that of the checkpoint starts from its
+            beginning; otherwise it is an error.
+        save_position: False is for data whose position cannot be saved, which then starts
+            from its beginning whenever the run does. SaveCheckpointConfig.save_dataset
+            must be the same.
+
+    Raises:
+        ValueError: the newest checkpoint in `model_dir` is of other data; or the position
+            cannot be saved.
     """
-    dataset = utils.get_dataset(cfg, shard_id, num_shards, feature_converter_cls)
-    return _RunIterator(dataset, model_dir)
+    identity = describe(cfg, num_shards)
+    if save_position and not restart_changed:
+        _check_newest(epath.Path(model_dir), identity)
+    tasks = data_checks.tasks_with_split(cfg)
+    with data_checks.reading(tasks, cfg.split):
+        dataset = utils.get_dataset(cfg, shard_id, num_shards, feature_converter_cls)
+    if not save_position:
+        return dataset
+    _check_stateless(dataset, identity["mixture_or_task_name"])
+    return _RunIterator(dataset, tasks, identity, model_dir, restart_changed)
+
+
+class _RunIterator(dataset_iterator.TfDatasetIterator):
+    """Batches, at the position that a checkpoint of this run holds."""
+
+    def __init__(
+        self,
+        dataset: tf.data.Dataset,
+        tasks: list[seqio.Task],
+        identity: Mapping[str, Any],
+        model_dir: str,
+        restart_changed: bool,
+    ):
+        super().__init__(dataset, checkpoint=True)
+        self._tasks = tasks
+        self._identity = identity
+        self._model_dir = epath.Path(model_dir).resolve()
+        self._restart_changed = restart_changed
+
+    def __next__(self) -> Any:
+        with data_checks.reading(self._tasks, self._identity["split"]):
+            return super().__next__()
+
+    def save(self, filename: epath.Path) -> None:
+        super().save(filename)
+        _file(filename).write_text(json.dumps(self._identity, indent=1))
+
+    def restore(self, filename: epath.Path) -> None:
+        if not epath.Path(filename).resolve().is_relative_to(self._model_dir):
+            logging.warning("%s is not of this run: the data starts anew", filename)
+            return
+        if changes := _changes(_file(filename), self._identity):
+            if not self._restart_changed:
+                raise ValueError(_changed(_file(filename), changes))
+            logging.warning("%s: the data starts anew: %s", filename, changes)
+            return
+        super().restore(filename)
+
+
+def describe(cfg: utils.DatasetConfig, num_shards: int) -> dict[str, Any]:
+    """What training data is made of, as JSON has it: names of settings -> values."""
+    provider = data_checks.get_provider(cfg)
+    tasks = data_checks.tasks_with_split(cfg)
+    described = {
+        "mixture_or_task_name": provider.name,
+        "rates": {t.name: provider.get_rate(t) for t in tasks}
+        if isinstance(provider, seqio.Mixture)
+        else {},
+        "sources": {task.name: _describe_source(task, cfg) for task in tasks},
+        "preprocessors": {
+            task.name: [data_checks.name_of(step) for step in task.preprocessors]
+            for task in tasks
+        },
+        "split": cfg.split,
+        "task_feature_lengths": dict(cfg.task_feature_lengths or {}),
+        "batch_size": cfg.batch_size,
+        "number of shards": num_shards,
+        "shuffle": cfg.shuffle,
+        "seed": cfg.seed,
+        "use_cached": cfg.use_cached,
+        "pack": cfg.pack,
+        "use_custom_packing_ops": cfg.use_custom_packing_ops,
+        "trim_output_features": cfg.trim_output_features,
+    }
+    return json.loads(json.dumps(described, default=str))
+
+
+def _describe_source(task: seqio.Task, cfg: utils.DatasetConfig) -> str:
+    """A data set of TFDS and its slice, or the names of files, and their size if few."""
+    source = task.source
+    if cfg.use_cached and task.supports_caching:
+        return "cache"
+    if isinstance(source, seqio.TfdsDataSource):
+        loader = source.tfds_dataset
+        return f"{loader.name} {loader._map_split(cfg.split)}"
+    if isinstance(source, seqio.FunctionDataSource):
+        return "a function"
+    files = sorted(source.list_shards(cfg.split))
+    names = [os.path.basename(file) for file in files]
+    if len(files) > _FEW_FILES:
+        digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+        return f"{len(names)} files, {names[0]} to {names[-1]} (digest {digest})"
+    return ", ".join(map(_with_size, files))
+
+
+def _with_size(file: str) -> str:
+    size = ""
+    if tf.io.gfile.exists(file):
+        size = f" of {tf.io.gfile.stat(file).length} bytes"
+    return os.path.basename(file) + size
+
+
+def _file(position: epath.Path) -> epath.Path:
+    return epath.Path(f"{os.fspath(position)}.json")
+
+
+def _changes(file: epath.Path, identity: Mapping[str, Any]) -> str:
+    """How data differs from that which a file describes; "" if it does not.
+
+    Raises:
+        ValueError: the file is not JSON.
+    """
+    if not file.exists():
+        logging.warning("no %s: what data the position is of is not known", file)
+        return ""
+    try:
+        before = json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
+    names = sorted(identity.keys() | before.keys())
+    return "; ".join(
+        f"{name} was {before.get(name)!r}, is {identity.get(name)!r}"
+        for name in names
+        if before.get(name) != identity.get(name)
+    )
+
+
+def _changed(file: epath.Path, changes: str) -> str:
+    return (
+        f"the training data is not that of the position in {file.parent}: {changes}. Set "
+        f"what it was, another MODEL_DIR, or {_RESTART}"
+    )
+
+
+def _check_newest(model_dir: epath.Path, identity: Mapping[str, Any]) -> None:
+    """Raises ValueError if the newest checkpoint's position is in other data."""
+    steps = {
+        int(step): path
+        for path in (model_dir.glob("checkpoint_*") if model_dir.exists() else ())
+        if (step := path.name.removeprefix("checkpoint_")).isdecimal()
+    }
+    if steps:
+        folder = steps[max(steps)] / "dataset"
+        found = [*folder.glob("*.json"), *folder.glob("*/*.json")]  # of a process
+        for file in sorted(found)[:1]:
+            try:
+                changes = _changes(file, identity)
+            except ValueError:  # damaged, as what is beside it may be
+                continue
+            if changes:
+                raise ValueError(_changed(file, changes))
+
+
+def _check_stateless(dataset: tf.data.Dataset, name: str) -> None:
+    """Raises ValueError if TensorFlow cannot save a position in the data."""
+    variant = tf.data.experimental.to_variant(dataset)
+    fail = 2  # where there is state outside of the pipeline, as when a position is saved
+    try:
+        tf.raw_ops.DatasetToGraphV2(input_dataset=variant, external_state_policy=fail)
+    except tf.errors.FailedPreconditionError as error:
+        reason = str(error.message).partition("graph: ")[2].partition(" [")[0]
+        raise ValueError(
+            f"the position in {name} cannot be saved: {reason} Set SAVE_DATA_POSITION = "
+            "False, and the data starts from its beginning whenever the run does; or "
+            "read and map it without from_generator, py_function, variables and random "
+            "operations without seed (tf.numpy_function has stateful=False)"
+        ) from None
+    except tf.errors.OpError as error:  # data in memory that is too large to look at
+        logging.warning("whether the position in %s can be saved: %s", name, error)

@@ -9,6 +9,8 @@ import seqio
 from t5x import utils
 import tensorflow_datasets as tfds
 
+from gbt_t5x import data_checks
+
 
 def load_guidance_batches(
     guidance_cfg: utils.DatasetConfig,
@@ -19,7 +21,9 @@ def load_guidance_batches(
 ) -> list[Mapping[str, jax.Array]]:
     """Reads the first batches of the guidance split and lays them on the mesh.
 
-    The paper holds out one batch and applies it at every step (Appendix C.1.2).
+    The paper holds out one batch and applies it at every step (Appendix C.1.2). Those of
+    a mixture are of all its tasks, at its rates; the examples of a task that has too few
+    repeat.
 
     Args:
         guidance_cfg: the split, and the batch size.
@@ -32,10 +36,13 @@ def load_guidance_batches(
         Batches, feature -> (batch, length), on the devices.
 
     Raises:
-        ValueError: the split is missing, overlaps the training split, or holds fewer
-            batches.
+        ValueError: the split is missing, overlaps the training split, holds fewer
+            batches, or gives no example at all.
     """
     _check_held_out(guidance_cfg, train_cfg)
+    is_mixture = len(data_checks.tasks_with_split(guidance_cfg)) > 1
+    if is_mixture:  # read without end
+        data_checks.check_examples(guidance_cfg, feature_converter_cls)
     layout = partitioner.get_data_layout(guidance_cfg.batch_size)
     dataset = utils.prepare_train_iter(
         utils.get_dataset(
@@ -43,13 +50,15 @@ def load_guidance_batches(
             layout.shard_id,
             layout.num_shards,
             feature_converter_cls,
-            num_epochs=1,
+            num_epochs=None if is_mixture else 1,
         ),
         partitioner=partitioner,
         checkpoint_cfg=None,
         data_layout=layout,
     )
     batches = list(itertools.islice(dataset, num_batches))
+    if not batches:
+        data_checks.check_examples(guidance_cfg, feature_converter_cls)
     if len(batches) < num_batches:
         raise ValueError(
             f"guidance split {guidance_cfg.split!r} of "
@@ -61,15 +70,7 @@ def load_guidance_batches(
 
 
 def _tasks(cfg: utils.DatasetConfig) -> list[seqio.Task]:
-    provider = cfg.mixture_or_task_name
-    if isinstance(provider, str):
-        provider = seqio.get_mixture_or_task(provider)
-    return list(seqio.get_subtasks(provider))
-
-
-def _has(task: seqio.Task, split: str) -> bool:
-    """Whether a task has a split, or that of which TFDS takes a slice."""
-    return split.partition("[")[0] in task.splits
+    return list(seqio.get_subtasks(data_checks.get_provider(cfg)))
 
 
 def _check_held_out(
@@ -80,15 +81,16 @@ def _check_held_out(
     Tasks of a mixture that are for evaluation alone need none.
     """
     split, tasks = guidance_cfg.split, _tasks(guidance_cfg)
-    trained = [task for task in tasks if _has(task, train_cfg.split)] or tasks
+    has_split = data_checks.has_split
+    trained = [task for task in tasks if has_split(task, train_cfg.split)] or tasks
     for task in trained:
-        if not _has(task, split):
+        if not has_split(task, split):
             raise ValueError(
                 f"guidance split {split!r} is missing from task {task.name}, which has "
                 f"{', '.join(task.splits)}: set GUIDANCE_SPLIT"
             )
     for held_out, task in itertools.product(tasks, _tasks(train_cfg)):
-        if not (_has(held_out, split) and _has(task, train_cfg.split)):
+        if not (has_split(held_out, split) and has_split(task, train_cfg.split)):
             continue
         if _overlap(held_out.source, split, task.source, train_cfg.split):
             raise ValueError(

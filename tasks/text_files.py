@@ -8,6 +8,8 @@ from typing import NamedTuple
 import seqio
 import tensorflow as tf
 
+from gbt_t5x.tasks import lines
+
 _JSON = re.compile(r"\.jsonl?(\.gz)?$")
 _OPEN_FILES = 16  # read in turn
 
@@ -70,7 +72,8 @@ class TextFileSource(seqio.DataSource):
 
         Raises:
             ValueError: no file, or too few documents in the first.
-            tf.errors.UnknownError: a line that is no document, when it is read.
+            tf.errors.OpError: a line that is no document, or a file that is cut, when it
+                is read.
         """
         del unused
         files = self.list_shards(split)
@@ -87,19 +90,21 @@ class TextFileSource(seqio.DataSource):
             paths = paths.shard(shard_info.num_shards, shard_info.index)
         if shuffle:
             paths = paths.shuffle(len(files), seed=seed)
-        lines = paths.interleave(
+        found = paths.interleave(
             lambda path, first: _lines(path).skip(first), cycle_length=_OPEN_FILES
         )
         if stop is not None:
-            lines = lines.take(stop - start)
-        return lines.map(_document, num_parallel_calls=tf.data.AUTOTUNE)
+            found = found.take(stop - start)
+        return found.map(_document, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def damaged_file(self, split: str) -> str | None:
+        """What is wrong with a file of the split that was being read."""
+        return lines.damaged_file(self.list_shards(split))
 
 
 def _lines(path: str | tf.Tensor) -> tf.data.Dataset:
     """(path, number from 1, line) of every line of a file."""
-    compressed = tf.strings.regex_full_match(path, r".*\.gz")
-    lines = tf.data.TextLineDataset(path, tf.where(compressed, "GZIP", ""))
-    return lines.enumerate(1).map(lambda number, line: (path, number, line))
+    return lines.read(path).map(lambda number, line: (path, number, line))
 
 
 def _document(path: tf.Tensor, number: tf.Tensor, line: tf.Tensor) -> dict:

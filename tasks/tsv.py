@@ -6,7 +6,7 @@ from typing import NamedTuple
 import seqio
 import tensorflow as tf
 
-from gbt_t5x.tasks import translation
+from gbt_t5x.tasks import lines, translation
 
 
 class Lines(NamedTuple):
@@ -19,6 +19,8 @@ class Lines(NamedTuple):
 
 class TsvSource(seqio.DataSource):
     """Streams pairs from files with two columns, in UTF-8 and without a heading.
+
+    Where there is no file, one of that name and `.gz` is read.
 
     Hosts each read every n-th line.
 
@@ -37,7 +39,13 @@ class TsvSource(seqio.DataSource):
         return True
 
     def list_shards(self, split: str) -> list[str]:
-        return [self._lines[split].path]
+        path = self._lines[split].path
+        exists = tf.io.gfile.exists
+        return [path if exists(path) or not exists(f"{path}.gz") else f"{path}.gz"]
+
+    def damaged_file(self, split: str) -> str | None:
+        """What is wrong with the split's file."""
+        return lines.damaged_file(self.list_shards(split))
 
     def get_dataset(
         self,
@@ -51,22 +59,24 @@ class TsvSource(seqio.DataSource):
 
         Raises:
             ValueError: no file, or none of the split's lines in it.
-            tf.errors.InvalidArgumentError: a line that is not two texts, when it is read.
+            tf.errors.OpError: a line that is not two texts, or a file that is cut, when
+                it is read.
         """
         del shuffle, seed, unused
-        path, start, stop = self._lines[split]
+        (path,) = self.list_shards(split)
+        _, start, stop = self._lines[split]
         if not tf.io.gfile.exists(path):
             raise ValueError(
                 f"no file {path}: write one pair to a line, "
                 f"{'<TAB>'.join(self._columns)}, or set the environment variable "
                 "GBT_T5X_DATA_DIR to the folder that has it"
             )
-        numbered = tf.data.TextLineDataset(path).enumerate(1).skip(start)
+        numbered = lines.read(path).skip(start)
         if stop is not None:
             numbered = numbered.take(stop - start)
         if next(iter(numbered), None) is None:
             found = f"has no line after line {start}, where split {split!r} begins"
-            if next(iter(tf.data.TextLineDataset(path)), None) is None:
+            if next(iter(lines.read(path)), None) is None:
                 found = "is empty"
             raise ValueError(f"{path} {found}: add pairs to it")
         if shard_info:

@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 import seqio
+from t5x import models, partitioning
+import tensorflow as tf
 
 from gbt_t5x import guidance
 from gbt_t5x.tasks import c4  # noqa: F401, registers the task
@@ -134,3 +136,59 @@ def test_c4_holds_its_guidance_documents_out():
     source = seqio.get_mixture_or_task("guided_c4_span_corruption").source
     for split in ("train", "validation"):
         assert not guidance._overlap(source, "guidance", source, split)
+
+
+def tokens(name, token, splits):
+    """A task of rows of one token: split -> number of rows."""
+
+    def examples(split, shuffle_files, seed=None):
+        rows = np.full((splits[split], 16), token + (split == "train"), np.int32)
+        return tf.data.Dataset.from_tensor_slices({"inputs": rows, "targets": rows})
+
+    features = seqio.get_mixture_or_task(tiny.TASK).output_features
+    source = seqio.FunctionDataSource(examples, splits=list(splits))
+    return seqio.Task(name, source, features, [])
+
+
+def first_batches(mixed, rows, batches=1):
+    cfg = dataclasses.replace(
+        tiny.dataset_cfg("guidance", rows), mixture_or_task_name=mixed
+    )
+    partitioner = partitioning.PjitPartitioner(model_parallel_submesh=(1, 1))
+    return guidance.load_guidance_batches(
+        cfg,
+        dataclasses.replace(cfg, split="train"),
+        batches,
+        partitioner,
+        models.EncoderDecoderModel.FEATURE_CONVERTER_CLS,
+    )
+
+
+def test_guidance_batch_of_a_mixture_is_of_all_tasks_at_their_rates():
+    """Its smallest task has 4 rows, less than a batch, and repeats."""
+    small = tokens("small", 10, {"train": 8, "guidance": 4})
+    large = tokens("large", 20, {"train": 8, "guidance": 64})
+    unread = tokens("unread", 30, {"validation": 8})
+    mixed = seqio.Mixture("mixed", [(small, 1), (large, 3), (unread, 5)])
+    (batch,) = first_batches(mixed, 200)
+    values, counts = np.unique(batch["decoder_target_tokens"], return_counts=True)
+    assert set(values) == {10, 20}, "of the guidance splits, and no padding"
+    assert counts[0] / counts.sum() == pytest.approx(1 / 4, abs=0.1)
+    again = first_batches(mixed, 100, 2)
+    np.testing.assert_array_equal(
+        np.concatenate([b["encoder_input_tokens"] for b in again]),
+        batch["encoder_input_tokens"],
+    )
+
+
+def test_guidance_split_of_which_nothing_is_left():
+    drop = lambda dataset: dataset.filter(lambda example: False)
+    dropped = tokens("dropped", 10, {"train": 8, "guidance": 64}).replace(
+        preprocessors=[drop]
+    )
+    kept = tokens("kept", 20, {"train": 8, "guidance": 64})
+    message = "'guidance' of task dropped gives no example: .*64 after its source"
+    for provider in (dropped, seqio.Mixture("mixed", [dropped, kept], default_rate=1)):
+        with pytest.raises(ValueError, match=message):
+            first_batches(provider, 8)
+    assert len(first_batches(kept, 8)) == 1

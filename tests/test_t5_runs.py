@@ -12,7 +12,7 @@ import text_runs
 
 STEPS = 2  # as in gin_runs.TINY
 # The position in mock data cannot be saved.
-TRAINING = ("utils.SaveCheckpointConfig.save_dataset = False",)
+TRAINING = ("SAVE_DATA_POSITION = False",)
 LENGTHS = "TASK_FEATURE_LENGTHS = {'inputs': 64, 'targets': 32}"
 
 

@@ -1,5 +1,6 @@
 """A task of short texts, and a T5 trained on it for two steps, to decode with."""
 
+import contextlib
 import importlib.metadata
 import json
 import pathlib
@@ -85,13 +86,20 @@ def dataset_cfg(split: str, **changes: Any) -> utils.DatasetConfig:
     return utils.DatasetConfig(**settings | changes)
 
 
+def gin_arguments(
+    model_dir: Any, *bindings: str, gin_file: str = GIN_FILE
+) -> contextlib.AbstractContextManager[dict[str, Any]]:
+    """What the quickstart's gin file passes to `train`, for the task."""
+    bindings = (f"MODEL_DIR = {str(model_dir)!r}", *BINDINGS, *bindings)
+    bindings = (*bindings, f"MIXTURE_OR_TASK_NAME = {TASK!r}")
+    return gin_runs.arguments(gin_file, *bindings)
+
+
 def train(
     model_dir: Any, *bindings: str, gin_file: str = GIN_FILE, **arguments: Any
 ) -> tuple[int, Any]:
     """Trains two steps by the quickstart's gin file; `arguments` override gin's."""
-    bindings = (f"MODEL_DIR = {str(model_dir)!r}", *BINDINGS, *bindings)
-    bindings = (*bindings, f"MIXTURE_OR_TASK_NAME = {TASK!r}")
-    with gin_runs.arguments(gin_file, *bindings) as kwargs:
+    with gin_arguments(model_dir, *bindings, gin_file=gin_file) as kwargs:
         for name in ("train_dataset_cfg", "train_eval_dataset_cfg"):
             split, pack = kwargs[name].split, kwargs[name].pack
             kwargs[name] = dataset_cfg(split, pack=pack)

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import difflib
 import importlib
+import itertools
 import time
 from typing import Any
 
@@ -37,19 +39,39 @@ class DatasetConfig:
 
 
 def get_task_or_mixture(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
-    """The task or mixture that a configuration names."""
+    """The task or mixture that a configuration names.
+
+    Raises:
+        ValueError: it is not registered.
+    """
     if cfg.module:
         importlib.import_module(cfg.module)
-    if isinstance(cfg.mixture_or_task_name, str):
-        return seqio.get_mixture_or_task(cfg.mixture_or_task_name)
-    return cfg.mixture_or_task_name
+    name = cfg.mixture_or_task_name
+    if not isinstance(name, str):
+        return name
+    known = (*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names())
+    if name not in known:
+        near = difflib.get_close_matches(name, known)
+        raise ValueError(
+            f"no task or mixture {name!r} is registered, near are {near}: set "
+            "MIXTURE_OR_TASK_NAME to one of them, or MIXTURE_OR_TASK_MODULE to the "
+            "module that registers it, or import that in a gin file"
+        )
+    return seqio.get_mixture_or_task(name)
 
 
 def verify_matching_vocabs(
     cfg: DatasetConfig, model: models.BaseTransformerModel
 ) -> None:
     """Raises ValueError unless the task and the model use the same vocabularies."""
-    features = get_task_or_mixture(cfg).output_features
+    tasks = seqio.get_subtasks(get_task_or_mixture(cfg))
+    for task, name in itertools.product(tasks, ("inputs", "targets")):
+        if name not in task.output_features:
+            raise ValueError(
+                f"task {task.name} has no feature {name!r}: add it to its "
+                "output_features, or set MIXTURE_OR_TASK_NAME to another"
+            )
+    features = tasks[0].output_features
     task = features["inputs"].vocabulary, features["targets"].vocabulary
     of_model = model.input_vocabulary, model.output_vocabulary
     if task != of_model:
@@ -63,7 +85,8 @@ def get_tasks_with_split(cfg: DatasetConfig) -> list[seqio.Task]:
     """The tasks that have the split: one, or those of a mixture.
 
     Raises:
-        ValueError: no task has the split.
+        ValueError: no task has the split; or one that has is to be read from a cache,
+            and is in none.
     """
     tasks = seqio.get_subtasks(get_task_or_mixture(cfg))
     found = [task for task in tasks if _has_split(task, cfg.split)]
@@ -73,6 +96,12 @@ def get_tasks_with_split(cfg: DatasetConfig) -> list[seqio.Task]:
             f"{cfg.mixture_or_task_name} has the splits {known}, not {cfg.split!r}: set "
             "DatasetConfig.split to one of them"
         )
+    for task in found:
+        if cfg.use_cached and task.supports_caching and not task.cache_dir:
+            raise ValueError(
+                f"no cache of task {task.name}: name its folder by "
+                "--seqio_additional_cache_dirs, or set USE_CACHED_TASKS = False"
+            )
     return found
 
 

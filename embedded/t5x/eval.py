@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import seqio
-from t5x import gin_utils, models, partitioning, progress, utils
+from t5x import gin_utils, local_paths, models, partitioning, progress, utils
 
 
 class InferenceEvaluator:
@@ -48,6 +48,7 @@ class InferenceEvaluator:
         loggers: dict[str, Any] = {"logger_cls": ()}
         if log_dir:
             loggers = {"log_dir": os.path.join(log_dir, "inference_eval")}
+            os.makedirs(loggers["log_dir"], exist_ok=True)  # seqio.JSONLogger does not
         self._evaluator = inference_evaluator_cls(
             mixture_or_task_name=cfg.mixture_or_task_name,
             feature_converter=model.FEATURE_CONVERTER_CLS(pack=False),
@@ -58,6 +59,12 @@ class InferenceEvaluator:
             use_memory_cache=cfg.use_memory_cache,
             **loggers,
         )
+        for name in (task.name for task in self._evaluator.eval_tasks):
+            if not self._evaluator.cached_task_datasets[name].cardinality():
+                raise ValueError(
+                    f"split {cfg.split!r} of task {name} gives no example to evaluate: "
+                    "set DatasetConfig.split or TASK_FEATURE_LENGTHS"
+                )
         self._infer_fns: dict[str, Callable] = {}
 
     @property
@@ -141,6 +148,9 @@ def evaluate(
         ValueError: no task has metrics and the split; the vocabularies are not the
             model's; there is no such checkpoint, or its parameters are not the model's.
     """
+    local_paths.check(
+        EVAL_OUTPUT_DIR=output_dir, CHECKPOINT_PATH=restore_checkpoint_cfg.path
+    )
     paths = utils.restore_paths(restore_checkpoint_cfg)
     summarize_config_fn(output_dir, None, 0)
     evaluator = InferenceEvaluator(

@@ -16,7 +16,14 @@ from typing import Any
 import jax
 import numpy as np
 import seqio
-from t5x import gin_utils, models, partitioning, progress as progress_lib, utils
+from t5x import (
+    gin_utils,
+    local_paths,
+    models,
+    partitioning,
+    progress as progress_lib,
+    utils,
+)
 import tensorflow as tf
 
 _MODES = ("predict", "score", "predict_with_aux")
@@ -73,6 +80,9 @@ def infer(
         raise ValueError(f"infer.mode={mode!r}: use one of {_MODES}")
     if dataset_cfg.task_feature_lengths is None:
         raise ValueError("set TASK_FEATURE_LENGTHS: inference cuts and pads to them")
+    local_paths.check(
+        INFER_OUTPUT_DIR=output_dir, CHECKPOINT_PATH=restore_checkpoint_cfg.path
+    )
     if not 0 <= shard_id < num_shards:
         raise ValueError(
             f"infer.shard_id={shard_id} must be from 0 to infer.num_shards - 1 = "

@@ -1,6 +1,6 @@
 """The mesh of this process's devices, and compilation with arrays laid out on it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import contextlib
 import dataclasses
 import functools
@@ -151,7 +151,11 @@ class PjitPartitioner:
         return train_state.as_logical_axes()
 
     def get_mesh_axes(self, train_state: Any) -> Any:
-        """The train state with a PartitionSpec, or None, in place of its arrays."""
+        """The train state with a PartitionSpec, or None, in place of its arrays.
+
+        Raises:
+            ValueError: a dimension of an array does not divide over its mesh axis.
+        """
         logical = self.get_logical_axes(train_state)
         flat = traverse_util.flatten_dict(logical.state_dict(), keep_empty_nodes=True)
         mesh_axes = {
@@ -160,7 +164,23 @@ class PjitPartitioner:
             else flax_partitioning.logical_to_mesh_axes(axes, self.logical_axis_rules)
             for path, axes in flat.items()
         }
+        arrays = traverse_util.flatten_dict(train_state.state_dict())
+        for path, axes in mesh_axes.items():
+            if isinstance(axes, PartitionSpec):
+                dimensions = zip(axes, flat[path], arrays[path].shape, strict=False)
+                self._check_divides("/".join(path), dimensions)
         return logical.restore_state(traverse_util.unflatten_dict(mesh_axes))
+
+    def _check_divides(
+        self, array: str, dimensions: Iterable[tuple[Any, str, int]]
+    ) -> None:
+        for i, (mesh_axis, name, size) in enumerate(dimensions):
+            if mesh_axis and size % self.mesh.shape[mesh_axis]:
+                raise ValueError(
+                    f"dimension {i} ({name}) of {array} has size {size}, which does not "
+                    f"divide over {self.mesh.shape[mesh_axis]} partitions: change "
+                    "PjitPartitioner.num_partitions or network.T5Config"
+                )
 
     def shardings(self, axes: Any) -> Any:
         """A sharding for every PartitionSpec in a tree; None means replicated."""

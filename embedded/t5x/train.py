@@ -18,6 +18,7 @@ from t5x import (
     datasets,
     eval as eval_lib,
     gin_utils,
+    local_paths,
     models,
     partitioning,
     progress as progress_lib,
@@ -51,6 +52,7 @@ def train(
     get_dataset_fn: Callable[..., Any] = utils.get_dataset,
     concurrent_metrics: bool = True,
     actions: Mapping[str, Sequence[actions_lib.BaseAction]] | None = None,
+    verify_matching_vocabs_fn: Callable[..., None] = utils.verify_matching_vocabs,
     run_eval_before_training: bool = False,
 ) -> tuple[int, train_state_lib.FlaxOptimTrainState]:
     """Trains up to `total_steps`, from the newest checkpoint in `model_dir` if any.
@@ -80,6 +82,8 @@ def train(
         concurrent_metrics: for T5X, whose actions run if it is False.
         actions: 'TRAIN', 'TRAIN_EVAL' or 'INFER_EVAL' -> what looks at these metrics, and
             may stop the run.
+        verify_matching_vocabs_fn: called with every configuration of data and the model,
+            to raise if they do not go together.
         run_eval_before_training: evaluate the starting point too.
 
     Returns:
@@ -92,8 +96,15 @@ def train(
         SystemExit: SIGTERM or SIGINT stopped the run, with 128 plus its number.
     """
     del concurrent_metrics
-    os.makedirs(model_dir, exist_ok=True)
     all_actions = actions_lib.Actions(actions)
+    local_paths.check(
+        MODEL_DIR=model_dir,
+        INITIAL_CHECKPOINT_PATH=checkpoint_cfg.restore and checkpoint_cfg.restore.path,
+    )
+    os.makedirs(model_dir, exist_ok=True)
+    for cfg in (train_dataset_cfg, train_eval_dataset_cfg, infer_eval_dataset_cfg):
+        if cfg:
+            verify_matching_vocabs_fn(cfg, model)
     evaluates = bool(train_eval_dataset_cfg or infer_eval_dataset_cfg)
     periods = training_loop.Periods(
         eval=eval_period if evaluates else 0,
@@ -194,7 +205,6 @@ def _training_data(
     get_dataset_fn: Callable[..., Any],
 ) -> dataset_iterator.PeekableDatasetIterator:
     """Training batches on the mesh."""
-    utils.verify_matching_vocabs(cfg, model)
     layout = partitioner.get_data_layout(cfg.batch_size)
     batches = get_dataset_fn(
         cfg, layout.shard_id, layout.num_shards, model.FEATURE_CONVERTER_CLS
@@ -216,7 +226,6 @@ def _eval_data(
     """Task -> batches for teacher-forced evaluation."""
     if not cfg:
         return {}
-    utils.verify_matching_vocabs(cfg, model)
     layout = partitioner.get_data_layout(cfg.batch_size)
     return utils.get_training_eval_datasets(
         cfg, layout.shard_id, layout.num_shards, eval_steps, model.FEATURE_CONVERTER_CLS

@@ -1,0 +1,271 @@
+"""Whether a model can train on data, or be evaluated on it: seen before anything runs."""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import difflib
+import importlib
+import operator
+import re
+import time
+from typing import Any
+
+import seqio
+from t5x import models, utils
+import tensorflow as tf
+
+PAD_ID = 0  # the models mask it
+_SECONDS = 30.0  # that may pass without an example
+_FEWEST = 1000  # examples read before time is up
+
+
+def verify_data(cfg: utils.DatasetConfig, model: models.BaseTransformerModel) -> None:
+    """What `train_script.train.verify_matching_vocabs_fn` may be.
+
+    T5X calls it with the data of training, of evaluation with teacher forcing and of
+    evaluation by decoding, before it reads any.
+
+    Args:
+        cfg: the data.
+        model: what is to train on it.
+
+    Raises:
+        ValueError: no such task, split or cache; a feature or a length is missing; a
+            vocabulary is not the model's, has more ids than the model, or masks tokens;
+            a task of the split gives no example.
+    """
+    converter = model.FEATURE_CONVERTER_CLS
+    tasks = tasks_with_split(cfg)
+    for task in tasks:
+        _check_features(task, cfg, converter)
+        _check_cache(task, cfg)
+        for name in converter.TASK_FEATURES:
+            check_vocabulary(task.output_features[name].vocabulary, model)
+    utils.verify_matching_vocabs(cfg, model)
+    check_examples(cfg, converter)
+
+
+def get_provider(cfg: utils.DatasetConfig) -> seqio.Task | seqio.Mixture:
+    """The task or mixture that a configuration names.
+
+    Raises:
+        ValueError: no module has registered it.
+    """
+    if cfg.module:
+        importlib.import_module(cfg.module)
+    name = cfg.mixture_or_task_name
+    if not isinstance(name, str):
+        return name
+    known = [*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()]
+    if name in known:
+        return seqio.get_mixture_or_task(name)
+    near = difflib.get_close_matches(name, known)
+    raise ValueError(
+        f"no task or mixture {name!r} is registered{', but ' * bool(near)}"
+        f"{', '.join(near)}: set MIXTURE_OR_TASK_NAME to one that is, and "
+        "MIXTURE_OR_TASK_MODULE to the module that registers it, or import that in a gin "
+        "file"
+    )
+
+
+def has_split(task: seqio.Task, split: str) -> bool:
+    """Whether a task has a split, or the splits of 'a[:10]+b[5%:]' of TFDS."""
+    names = {part.partition("[")[0].strip() for part in split.split("+")}
+    return split in task.splits or names <= set(task.splits)
+
+
+def tasks_with_split(cfg: utils.DatasetConfig) -> list[seqio.Task]:
+    """The tasks that have the split: one, or those of a mixture.
+
+    Raises:
+        ValueError: none has.
+    """
+    tasks = seqio.get_subtasks(get_provider(cfg))
+    found = [task for task in tasks if has_split(task, cfg.split)]
+    if not found:
+        known = sorted({split for task in tasks for split in task.splits})
+        raise ValueError(
+            f"{cfg.mixture_or_task_name} has the splits {known}, not {cfg.split!r}: set "
+            "DatasetConfig.split to one of them"
+        )
+    return found
+
+
+def _check_features(task: seqio.Task, cfg: utils.DatasetConfig, converter: Any) -> None:
+    """Raises ValueError unless a task has the model's features, and lengths for them."""
+    needed = converter.TASK_FEATURES
+    missing = sorted(needed.keys() - task.output_features.keys())
+    if missing:
+        raise ValueError(
+            f"task {task.name} has no feature {missing[0]!r}, and the model needs "
+            f"{sorted(needed)}: add it to the task's output_features, or set "
+            "MIXTURE_OR_TASK_NAME to a task or mixture that has it"
+        )
+    lengths = cfg.task_feature_lengths
+    for name in needed if lengths is not None else ():
+        least = 1 + task.output_features[name].add_eos
+        try:
+            long_enough = operator.index(lengths[name]) >= least
+        except (KeyError, TypeError):
+            long_enough = False
+        if not long_enough:
+            raise ValueError(
+                f"TASK_FEATURE_LENGTHS={dict(lengths)}: {name!r} needs a whole number of "
+                f"tokens of at least {least}"
+            )
+
+
+def _check_cache(task: seqio.Task, cfg: utils.DatasetConfig) -> None:
+    if cfg.use_cached and task.supports_caching and not task.cache_dir:
+        raise ValueError(
+            f"task {task.name} is in none of the caches "
+            f"{list(seqio.get_global_cache_dirs())}: name the folder of its cache by "
+            "--seqio_additional_cache_dirs, or set USE_CACHED_TASKS = False"
+        )
+
+
+def check_vocabulary(
+    vocabulary: seqio.Vocabulary, model: models.BaseTransformerModel
+) -> None:
+    """Raises ValueError unless the model has all ids, and masks padding alone."""
+    size = getattr(getattr(model.module, "config", None), "vocab_size", None)
+    if size is not None and vocabulary.vocab_size > size:
+        raise ValueError(
+            f"network.T5Config.vocab_size={size} is less than the "
+            f"{vocabulary.vocab_size} ids of {vocabulary}: set it to these or more"
+        )
+    pad = vocabulary.pad_id
+    if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+        pad = vocabulary.tokenizer.pad_id()
+    ids = {"unk_id": vocabulary.unk_id, "eos_id": vocabulary.eos_id}
+    if pad != PAD_ID or PAD_ID in ids.values():
+        raise ValueError(
+            f"the vocabulary {vocabulary} has pad_id={pad} and "
+            f"{', '.join(f'{k}={v}' for k, v in ids.items())}, and the model takes id "
+            f"{PAD_ID} for padding, which it masks: set VOCABULARY to one trained with "
+            "--pad_id=0 --eos_id=1 --unk_id=2 --bos_id=-1"
+        )
+
+
+def check_examples(cfg: utils.DatasetConfig, converter: Any) -> None:
+    """Reads the first example of every task that has the split.
+
+    Args:
+        cfg: the data.
+        converter: a model's FEATURE_CONVERTER_CLS.
+
+    Raises:
+        ValueError: in one epoch, or in half a minute, a task gives none; what it gives
+            lacks a feature of the model's; or a file is damaged.
+    """
+    for task in tasks_with_split(cfg):
+        counts: dict[str, int] = {}
+        until = time.monotonic() + _SECONDS
+        with reading([task], cfg.split):
+            dataset = _one_epoch(task, cfg, counts, until)
+        missing = sorted(converter.TASK_FEATURES.keys() - dataset.element_spec.keys())
+        if missing:
+            raise ValueError(
+                f"split {cfg.split!r} of task {task.name} has no feature {missing[0]!r} "
+                f"after its preprocessors, and the model needs "
+                f"{sorted(converter.TASK_FEATURES)}: add it to the task's examples, or "
+                "leave the task out of MIXTURE_OR_TASK_NAME"
+            )
+        with reading([task], cfg.split):
+            none = next(iter(dataset), None) is None
+        if none:
+            late = time.monotonic() >= until
+            raise ValueError(_no_example(task, cfg, counts, late))
+
+
+def _no_example(
+    task: seqio.Task, cfg: utils.DatasetConfig, counts: dict[str, int], late: bool
+) -> str:
+    stages = list(counts)
+    time_limit = f" in {_SECONDS:.0f} seconds" if late else ""
+    what = f"split {cfg.split!r} of task {task.name} gives no example{time_limit}"
+    if not counts[stages[0]]:
+        return f"{what}: its source is empty. Set DatasetConfig.split to another"
+    dropped_by = next(stage for stage in stages if not counts[stage])
+    numbers = ", ".join(f"{n} after {stage}" for stage, n in counts.items())
+    lengths = cfg.task_feature_lengths
+    return (
+        f"{what}: {dropped_by} drops all that were read ({numbers}). Set "
+        f"TASK_FEATURE_LENGTHS, now {lengths and dict(lengths)}, to lengths that they "
+        "fit, or change the examples or the task"
+    )
+
+
+def _one_epoch(
+    task: seqio.Task, cfg: utils.DatasetConfig, counts: dict[str, int], until: float
+) -> tf.data.Dataset:
+    """What a task gives in one epoch, in order.
+
+    Args:
+        task: of seqio.
+        cfg: the split, lengths and use of a cache.
+        counts: filled, as the data is read, with the examples after the source and after
+            every preprocessor.
+        until: when reading stops, of `time.monotonic`, unless little was read.
+    """
+    steps = list(task.preprocessors)
+    kinds = [isinstance(step, seqio.CacheDatasetPlaceholder) for step in steps]
+    cached = kinds.index(True) if True in kinds else -1
+    use_cached = cfg.use_cached and cached >= 0
+    source = task._get_cached_source(cfg.split) if use_cached else task.source
+
+    def counted(dataset: tf.data.Dataset, stage: str) -> tf.data.Dataset:
+        stage = f"{stage} ({len(counts)})" if stage in counts else stage
+        counts[stage] = 0
+
+        def count() -> bool:
+            counts[stage] += 1
+            of_source = counts[next(iter(counts))]
+            return of_source < _FEWEST or time.monotonic() < until
+
+        def go_on(*_: Any) -> tf.Tensor:
+            return tf.ensure_shape(tf.numpy_function(count, [], tf.bool), ())
+
+        return dataset.take_while(go_on)
+
+    dataset = source.get_dataset(split=cfg.split, shuffle=False, seed=0)
+    dataset = counted(dataset, "its source")
+    with seqio.utils.map_seed_manager(0):
+        for i, step in enumerate(steps):
+            if kinds[i] or (use_cached and i < cached):
+                continue
+            apply = seqio.utils.add_kwargs_to_transform(
+                step,
+                output_features=task.output_features,
+                sequence_length=cfg.task_feature_lengths if i > cached else None,
+            )
+            dataset = counted(apply(dataset), name_of(step))
+    return dataset
+
+
+def name_of(step: Callable) -> str:
+    function = getattr(step, "func", step)
+    return getattr(function, "__name__", type(function).__name__)
+
+
+@contextlib.contextmanager
+def reading(tasks: list[seqio.Task], split: str) -> Iterator[None]:
+    """Where reading fails, says why without TensorFlow's frames, and in which file.
+
+    A source may have a method `damaged_file` of the split: what is wrong and where, or
+    None.
+
+    Raises:
+        ValueError: a function of a source or task raised it, or a source knows the file.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raised = re.findall(r"^\s*ValueError: (.+)$", str(error.message), re.MULTILINE)
+        if raised:
+            raise ValueError(raised[-1]) from error
+        if isinstance(error, tf.errors.DataLossError):
+            for task in tasks:
+                find = getattr(task.source, "damaged_file", None)
+                if found := find and find(split):
+                    raise ValueError(found) from error
+        raise

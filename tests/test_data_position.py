@@ -1,0 +1,210 @@
+"""A position is restored into the data that it is of, or training does not start."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+import seqio
+from t5x import models, partitioning, train as train_script, utils
+
+from gbt_t5x import data_position
+import small_tasks
+import text_runs
+
+CONVERTER = models.EncoderDecoderModel.FEATURE_CONVERTER_CLS
+COPY = small_tasks.task("copy")
+OTHER = small_tasks.task("other", [f"OTHER {text}" for text in small_tasks.TEXTS])
+CUT = small_tasks.task("copy", steps=[small_tasks.copied, lambda dataset: dataset])
+CFG = small_tasks.dataset_cfg(COPY, pack=False)  # it builds faster
+POSITION = "train_ds-000-of-001"
+
+
+def mixture(**rates):
+    return seqio.Mixture("mixed", [(t, rates[t.name]) for t in (COPY, OTHER)])
+
+
+MIXED = small_tasks.dataset_cfg(mixture(copy=1, other=1), pack=False)
+CHANGES = {
+    "batch_size": {"batch_size": 8},
+    "smaller batch": {"batch_size": 2},
+    "task_feature_lengths": {"task_feature_lengths": {"inputs": 32, "targets": 16}},
+    "mixture_or_task_name": {"mixture_or_task_name": OTHER},
+    "preprocessors": {"mixture_or_task_name": CUT},
+    "split": {"split": "validation"},
+    "pack": {"pack": True},
+    "seed": {"seed": 1},
+    "shuffle": {"shuffle": False},
+    "trim_output_features": {"trim_output_features": False},
+}
+
+
+def iterator(cfg, model_dir, num_shards=1, **settings):
+    """As training has it, with what T5X and clu put around it."""
+    batches = data_position.get_dataset(
+        cfg, 0, num_shards, CONVERTER, model_dir=str(model_dir), **settings
+    )
+    partitioner = partitioning.PjitPartitioner(model_parallel_submesh=(1, 1))
+    return utils.prepare_train_iter(
+        batches,
+        partitioner=partitioner,
+        checkpoint_cfg=None,
+        data_layout=partitioner.get_data_layout(cfg.batch_size // num_shards),
+    )
+
+
+def rows(batches, count=2):
+    return np.stack([next(batches)["encoder_input_tokens"] for _ in range(count)])
+
+
+def save(model_dir, batches, step=3):
+    folder = model_dir / f"checkpoint_{step}" / "dataset"
+    folder.mkdir(parents=True)
+    batches.save(folder / POSITION)
+    return folder / POSITION
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run that stopped after three batches, and the next two."""
+    folder = tmp_path_factory.mktemp("run")
+    batches = iterator(CFG, folder)
+    rows(batches, 3)
+    save(folder, batches)
+    return folder, rows(batches)
+
+
+@pytest.fixture
+def saved(run, tmp_path):
+    """The position, in a copy of the folder, and the batches after it."""
+    folder, expected = run
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "checkpoint_3" / "dataset" / POSITION, expected
+
+
+@pytest.mark.parametrize("restore", ["restore", "load"])  # T5X loads
+def test_the_position_of_the_same_data_is_restored(restore, saved, tmp_path):
+    position, expected = saved
+    batches = iterator(CFG, tmp_path)
+    getattr(batches, restore)(position)
+    np.testing.assert_array_equal(rows(batches), expected)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_other_data_is_refused(change, run):
+    folder, _ = run
+    name = {"smaller batch": "batch_size"}.get(change, change)
+    with pytest.raises(ValueError, match=f"{name} was .*, is .*RESTART_CHANGED_DATA = T"):
+        iterator(dataclasses.replace(CFG, **CHANGES[change]), folder)
+
+
+@pytest.mark.parametrize("change", ["batch_size", "smaller batch", "preprocessors"])
+def test_other_data_starts_anew_where_that_is_set(change, saved, tmp_path):
+    position, _ = saved
+    cfg = dataclasses.replace(CFG, **CHANGES[change])
+    batches = iterator(cfg, tmp_path, restart_changed=True)
+    batches.restore(position)
+    expected = rows(iterator(cfg, tmp_path / "new"), 4)
+    np.testing.assert_array_equal(rows(batches), expected[:2])
+    # Stopped again, it goes on.
+    later = save(tmp_path, batches, 5)
+    batches = iterator(cfg, tmp_path, restart_changed=True)
+    batches.restore(later)
+    np.testing.assert_array_equal(rows(batches), expected[2:])
+    # An older checkpoint than the newest is looked at too.
+    with pytest.raises(ValueError, match="RESTART_CHANGED_DATA = True"):
+        iterator(cfg, tmp_path).restore(position)
+
+
+def test_rates_and_shards_are_compared(tmp_path):
+    save(tmp_path, iterator(MIXED, tmp_path))
+    iterator(MIXED, tmp_path)
+    with pytest.raises(ValueError, match="number of shards was 1, is 2"):
+        iterator(MIXED, tmp_path, num_shards=2)
+    cfg = dataclasses.replace(MIXED, mixture_or_task_name=mixture(copy=1, other=3))
+    with pytest.raises(ValueError, match="rates was .*'other': 1.* is .*'other': 3"):
+        iterator(cfg, tmp_path)
+
+
+def test_files_and_the_size_of_few_are_compared(tmp_path):
+    def sources(pattern):
+        source = seqio.TextLineDataSource({"train": f"{tmp_path}/{pattern}"})
+        task = small_tasks.task("lines", source=source)
+        return data_position.describe(small_tasks.dataset_cfg(task), 1)["sources"]
+
+    (tmp_path / "a.txt").write_text("text\n")
+    assert sources("a*") == {"lines": "a.txt of 5 bytes"}
+    for i in range(20):
+        (tmp_path / f"b{i}.txt").touch()
+    assert sources("*")["lines"].startswith("21 files, a.txt to b9.txt (digest ")
+
+
+def test_a_position_that_does_not_say_what_it_is_of_is_restored(saved, tmp_path, caplog):
+    """T5X's own, and older ones."""
+    position, expected = saved
+    position.with_name(f"{POSITION}.json").unlink()
+    batches = iterator(CFG, tmp_path)
+    batches.restore(position)
+    np.testing.assert_array_equal(rows(batches), expected)
+    assert "what data the position is of is not known" in caplog.text
+
+
+def test_a_damaged_description_is_named(saved, tmp_path):
+    position, _ = saved
+    file = position.with_name(f"{POSITION}.json")
+    assert json.loads(file.read_text())["batch_size"] == 4
+    file.write_text("{")
+    with pytest.raises(ValueError, match=f"{POSITION}.json is damaged"):
+        iterator(CFG, tmp_path).restore(position)
+
+
+def test_the_position_of_another_run_is_not_restored(saved, tmp_path, caplog):
+    position, _ = saved
+    batches = iterator(CFG, tmp_path / "another")
+    expected = rows(iterator(CFG, tmp_path / "another"))
+    batches.restore(position)
+    np.testing.assert_array_equal(rows(batches), expected)
+    assert "is not of this run" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        small_tasks.task("generated", small_tasks.from_generator),
+        small_tasks.task("by_python", steps=[small_tasks.by_python]),
+        small_tasks.task("at_random", steps=[small_tasks.at_random]),
+    ],
+    ids=lambda task: task.name,
+)
+def test_data_without_a_position_says_which_setting_lets_it_train(task, tmp_path):
+    cfg = small_tasks.dataset_cfg(task, pack=False)
+    message = f"position in {task.name} cannot be saved: .* is stateful.*"
+    with pytest.raises(ValueError, match=f"{message}SAVE_DATA_POSITION = False"):
+        iterator(cfg, tmp_path)
+    assert rows(iterator(cfg, tmp_path, save_position=False)).shape == (2, 4, 16)
+
+
+def test_a_run_goes_on_with_another_batch_size(tmp_path):
+    """And, in between, with data whose position cannot be saved."""
+
+    def train(steps, *bindings, batch_size=4, task=text_runs.TASK):
+        with text_runs.gin_arguments(
+            tmp_path, f"TRAIN_STEPS = {steps}", *bindings
+        ) as kwargs:
+            kwargs["train_dataset_cfg"] = text_runs.dataset_cfg(
+                "train", batch_size=batch_size, mixture_or_task_name=task
+            )
+            kwargs["train_eval_dataset_cfg"] = None
+            return train_script.train(**kwargs)[0]
+
+    assert train(2) == 2
+    with pytest.raises(ValueError, match="batch_size was 4, is 2. .*RESTART_CHANGED"):
+        train(4, batch_size=2)
+    restart = "RESTART_CHANGED_DATA = True"
+    assert train(4, restart, batch_size=2) == 4
+    generated = small_tasks.task("generated", small_tasks.from_generator)
+    with pytest.raises(ValueError, match="SAVE_DATA_POSITION = False"):
+        train(6, restart, task=generated)
+    for steps in (6, 8):
+        assert train(steps, "SAVE_DATA_POSITION = False", task=generated) == steps
