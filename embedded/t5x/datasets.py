@@ -11,9 +11,11 @@ import jax
 import numpy as np
 import seqio
 from t5x import models, partitioning
+from t5x.checks import Count, checked
 import tensorflow as tf
 
 
+@checked
 @dataclasses.dataclass
 class DatasetConfig:
     """A split of a seqio task or mixture, and how to batch it.
@@ -23,9 +25,9 @@ class DatasetConfig:
     """
 
     mixture_or_task_name: str | seqio.Task | seqio.Mixture
-    task_feature_lengths: Mapping[str, int] | None
+    task_feature_lengths: Mapping[str, Count] | None
     split: str
-    batch_size: int
+    batch_size: Count
     shuffle: bool
     seed: int | None
     use_cached: bool = False
@@ -120,11 +122,12 @@ def get_dataset(
     return ds.with_options(options)
 
 
+@checked
 def get_training_eval_datasets(
     cfg: DatasetConfig,
     shard_id: int,
     num_shards: int,
-    eval_steps: int,
+    eval_steps: Count,
     feature_converter_cls: Callable[..., seqio.FeatureConverter],
 ) -> dict[str, tf.data.Dataset]:
     """`eval_steps` batches of every task that has the split, and of the mixture.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import enum
+from typing import Annotated
 
 from flax.training import common_utils
 import jax
@@ -110,6 +111,10 @@ class SpecialLossNormalizingFactor(enum.Enum):
 
     NUM_REAL_TARGET_TOKENS = 1
     NUM_TOTAL_TARGET_TOKENS = 2
+
+
+_FACTORS = [*SpecialLossNormalizingFactor.__members__]
+FactorName = Annotated[str, (*_FACTORS, *map(str.lower, _FACTORS))]
 
 
 def get_loss_normalizing_factor_and_weights(

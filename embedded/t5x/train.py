@@ -25,9 +25,11 @@ from t5x import (
     trainer as trainer_lib,
     utils,
 )
+from t5x.checks import Seed, Whole, checked
 import tensorflow as tf
 
 
+@checked
 def train(
     *,
     model: models.BaseTransformerModel,
@@ -38,12 +40,12 @@ def train(
     partitioner: partitioning.PjitPartitioner,
     trainer_cls: Callable[..., trainer_lib.Trainer],
     model_dir: str,
-    total_steps: int,
-    eval_steps: int,
-    eval_period: int,
-    relative_steps: int | None = None,
-    stats_period: int | None = None,
-    random_seed: int | None,
+    total_steps: Whole,
+    eval_steps: Whole,
+    eval_period: Whole | None,
+    relative_steps: Whole | None = None,
+    stats_period: Whole | None = None,
+    random_seed: Seed | None,
     use_hardware_rng: bool = False,
     summarize_config_fn: Callable[[str, Any, int], None],
     inference_evaluator_cls: Callable[..., seqio.Evaluator] = seqio.Evaluator,
@@ -86,7 +88,7 @@ def train(
     """
     os.makedirs(model_dir, exist_ok=True)
     evaluates = bool(train_eval_dataset_cfg or infer_eval_dataset_cfg)
-    eval_period = eval_period if evaluates else 0
+    eval_period = (evaluates and eval_period) or 0
     save_period = (checkpoint_cfg.save.period or 0) if checkpoint_cfg.save else 0
     _check_periods(eval_period, save_period)
 

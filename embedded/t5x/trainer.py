@@ -17,6 +17,7 @@ from t5x import (
     partitioning,
     train_state as train_state_lib,
 )
+from t5x.checks import Whole, checked
 
 Batch = Mapping[str, jax.Array]
 MetricsMap = dict[str, clu_metrics.Metric]
@@ -194,6 +195,7 @@ def train_with_lr(
 class Trainer:
     """Runs compiled train and eval steps over batches."""
 
+    @checked
     def __init__(
         self,
         model: models.BaseModel,
@@ -204,7 +206,7 @@ class Trainer:
         train_state_axes: Any,
         rng: jax.Array,
         learning_rate_fn: Callable[[jax.Array], jax.Array],
-        num_microbatches: int | None,
+        num_microbatches: Whole | None,
         weight_metrics_computer: None = None,
     ):
         """Constructs a trainer.
