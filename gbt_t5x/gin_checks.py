@@ -16,10 +16,6 @@ import t5x
 
 Config = Mapping[tuple[str, str], Mapping[str, Any]]  # (scope, selector) -> parameters
 
-_OPTIMIZER, _TRAINER = (
-    "gbt_t5x.optimizers.GuidedOptimizer",
-    "gbt_t5x.trainer.GuidedTrainer",
-)
 _RATE = "META_LEARNING_RATE"
 
 
@@ -113,8 +109,8 @@ def _check_guidance(config: Config) -> None:
     )
     if "GuidedOptimizer" in unused or (unused and learns):
         raise ValueError(
-            f"guidance is configured, but the run uses no {' and no '.join(sorted(unused))}: a "
-            "file after those of gin/guidance replaced it. Include 'gin/guidance/...' "
+            f"guidance is configured, and {' and '.join(sorted(unused))} not used: a "
+            "file after those of gin/guidance took its place. Include 'gin/guidance/...' "
             "after the model and run files"
         )
 

@@ -65,16 +65,12 @@ def _fits(value: Any, hint: Any) -> bool:
         return value is None
     if origin in (Any, inspect.Parameter.empty) or not isinstance(origin, type):
         return True
-    if origin is tuple:
-        is_pair = isinstance(value, Sequence) and len(value) == len(args)
-        return is_pair and all(map(_fits, value, args))
-    if origin is Mapping:
-        items = value.items() if isinstance(value, Mapping) else [(None, None)]
-        return all(_fits(k, args[0]) and _fits(v, args[1]) for k, v in items)
-    if origin is Sequence:
-        is_list = isinstance(value, Sequence) and not isinstance(value, str)
-        return is_list and all(_fits(item, args[0]) for item in value)
-    return isinstance(value, origin) and not (origin is str and not value)
+    if origin is Mapping and isinstance(value, Mapping):
+        return all(_fits(item, tuple[args]) for item in value.items())
+    if origin in (Sequence, tuple) and isinstance(value, list | tuple):
+        hints = args if origin is tuple else args * len(value)
+        return len(hints) == len(value) and all(map(_fits, value, hints))
+    return isinstance(value, origin) and value != "" and origin is not Sequence
 
 
 def _lies_in(number: Any, interval: str) -> bool:

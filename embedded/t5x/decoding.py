@@ -181,7 +181,7 @@ def temperature_sample(
     return _take(tokens, order), _take(log_probs, order)
 
 
-def brevity_penalty(alpha: float, length: int | jax.Array) -> jax.Array:
+def brevity_penalty(alpha: float | jax.Array, length: int | jax.Array) -> jax.Array:
     """What a log probability is divided by: ((5 + length) / 6)^alpha (Wu et al., 2016).
 
     >>> float(brevity_penalty(1.0, 7))
@@ -210,7 +210,7 @@ def beam_search(
     tokens_to_logits: TokensToLogits,
     eos_id: int,
     num_decodes: Count = 4,
-    alpha: Amount = 0.6,
+    alpha: Amount | jax.Array = 0.6,
     max_decode_len: Count | None = None,
     decode_rng: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
