@@ -102,17 +102,24 @@ def _check_guidance(config: Config) -> None:
     """
     used = {ref.configurable.selector for ref in gin.config.iterate_references(config)}
     unused = {_guided(selector) for _, selector in config if selector not in used} - {""}
-    learns = any(
-        _value(config, parameters["meta_learning_rate"]) != 0
+    rates = [
+        _value(config, parameters["meta_learning_rate"])
         for (_, selector), parameters in config.items()
         if "meta_learning_rate" in parameters and _guided(selector)
-    )
-    if "GuidedOptimizer" in unused or (unused and learns):
+    ]
+    if "GuidedOptimizer" in unused or (unused and rates != [0]):
         raise ValueError(
             f"guidance is configured, and {' and '.join(sorted(unused))} not used: a "
             "file after those of gin/guidance took its place. Include 'gin/guidance/...' "
             "after the model and run files"
         )
+    for scope, selector in config:
+        data = config.get(("", selector), {}).get("guidance_dataset_cfg")
+        if scope == "next_batch" and _guided(selector) and data is not None:
+            raise ValueError(
+                "a file after gin/guidance/next_batch.gin gives guidance data: include "
+                "'gin/guidance/next_batch.gin' last"
+            )
 
 
 def _guided(selector: str) -> str:

@@ -34,6 +34,7 @@ import tiny
 BASELINE, GUIDED = "gin/quickstart_baseline.gin", "gin/quickstart_guided.gin"
 MODEL, RUN = "gin/models/quickstart.gin", "gin/runs/pretrain.gin"
 GUIDANCE, FROZEN = "gin/guidance/adafactor.gin", "gin/guidance/frozen.gin"
+NEXT_BATCH = "gin/guidance/next_batch.gin"
 RATE = "META_LEARNING_RATE = 1e-2"
 TASK = (
     "MIXTURE_OR_TASK_NAME = 'a_task'",
@@ -104,6 +105,7 @@ def test_other_configurations_of_gin_are_left_alone():
         (FROZEN, MODEL, RUN),
         (RUN, FROZEN, MODEL),
         (MODEL, RUN, FROZEN, RATE),  # which would learn nothing
+        (MODEL, RUN, NEXT_BATCH),
     ],
 )
 def test_guidance_that_is_not_used_is_an_error(user_file, lines):
@@ -113,10 +115,20 @@ def test_guidance_that_is_not_used_is_an_error(user_file, lines):
 
 @pytest.mark.parametrize(
     "lines",
-    [(MODEL, RUN, GUIDANCE, RATE), (RUN, MODEL, GUIDANCE, RATE), (MODEL, RUN, FROZEN)],
+    [
+        (MODEL, RUN, GUIDANCE, NEXT_BATCH, RATE),
+        (MODEL, RUN, GUIDANCE, RATE),
+        (RUN, MODEL, GUIDANCE, RATE),
+        (MODEL, RUN, FROZEN),
+    ],
 )
 def test_guidance_after_the_model_and_run_files_is_used(user_file, lines):
     user_file(*lines)
+
+
+def test_the_next_batch_before_held_out_guidance_is_an_error(user_file):
+    with pytest.raises(ValueError, match="next_batch.gin' last"):
+        user_file(MODEL, RUN, NEXT_BATCH, GUIDANCE, RATE)
 
 
 # What gin files and command lines may say where something else is meant.
@@ -507,6 +519,13 @@ def test_every_missing_setting_is_named_at_once():
             gin_utils.parse_gin_flags(["."], [], bindings)
     finally:
         gin.clear_config()
+
+
+@text_runs.embedded_only
+def test_other_errors_keep_their_traceback():
+    for fault in (KeyError("a"), OSError("a disk"), ValueError("of a library")):
+        with pytest.raises(type(fault)), gin_utils._short_errors():
+            raise fault
 
 
 @text_runs.embedded_only

@@ -66,7 +66,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (Any, inspect.Parameter.empty) or not isinstance(origin, type):
         return True
     if origin is Mapping and isinstance(value, Mapping):
-        return all(_fits(item, tuple[args]) for item in value.items())
+        return all(_fits(k, args[0]) and _fits(v, args[1]) for k, v in value.items())
     if origin in (Sequence, tuple) and isinstance(value, list | tuple):
         hints = args if origin is tuple else args * len(value)
         return len(hints) == len(value) and all(map(_fits, value, hints))
