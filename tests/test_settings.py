@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import re
 import string
 import subprocess
 import sys
+import tempfile
 import traceback
 
 import gin
@@ -164,18 +166,22 @@ def runs_or_names_the_setting():
         assert "/t5x/" in frame.filename or "/gbt_t5x/" in frame.filename, error
 
 
-def settings_of(*names):
-    return st.dictionaries(st.sampled_from(names), ANYTHING, min_size=1, max_size=2)
+def changed(*names, number=25):
+    """A test of a function of settings, for arbitrary values of each of them."""
 
+    def decorate(run):
+        @text_runs.embedded_only
+        @pytest.mark.parametrize("name", names)
+        def test(name):
+            given = hypothesis.given(ANYTHING)(lambda value: run({name: value}))
+            examples(number)(given)()
 
-def changed(number, *names):
-    """Runs a test with arbitrary values for one or two of the arguments."""
-    given = hypothesis.given(settings_of(*names))
-    return lambda test: text_runs.embedded_only(examples(number)(given(test)))
+        return test
+
+    return decorate
 
 
 @changed(
-    100,
     "factors",
     "base_learning_rate",
     "warmup_steps",
@@ -192,6 +198,13 @@ def test_schedules(settings):
 
 
 @text_runs.embedded_only
+@pytest.mark.parametrize("name", ["base_learning_rate", "warmup_steps"])
+def test_schedules_take_no_negative_numbers(name):
+    with pytest.raises(ValueError, match=f"{name}=-1: must be"):
+        utils.create_learning_rate_scheduler(**{name: -1})
+
+
+@text_runs.embedded_only
 @pytest.mark.parametrize("factors", ["linear_warmup", "rsqrt_decay"])
 def test_a_warmup_of_no_steps_is_an_error_where_it_is_divided_by(factors):
     utils.create_learning_rate_scheduler("constant", warmup_steps=0)
@@ -200,7 +213,6 @@ def test_a_warmup_of_no_steps_is_an_error_where_it_is_divided_by(factors):
 
 
 @changed(
-    70,
     "learning_rate",
     "factored",
     "multiply_by_parameter_scale",
@@ -230,7 +242,6 @@ SHAPES = {"encoder_input_tokens": (1, 2), "decoder_input_tokens": (1, 2)}
 
 
 @changed(
-    80,
     "vocab_size",
     "dtype",
     "emb_dim",
@@ -263,7 +274,6 @@ MODEL_OF_TINY = tiny.make_model(adafactor.Adafactor())
 
 
 @changed(
-    70,
     "module",
     "input_vocabulary",
     "output_vocabulary",
@@ -290,19 +300,18 @@ def test_model(settings):
         jax.eval_shape(lambda batch: model.loss_fn({}, batch, None)[0], batch)
 
 
-@changed(50, "num_decodes", "return_all_decodes")
+@changed("num_decodes", "return_all_decodes")
 def test_decoder_params(settings):
     with runs_or_names_the_setting():
         models.DecoderParams(**settings)
 
 
-@changed(30, "num_decodes", "alpha", "max_decode_len")
+@changed("num_decodes", "alpha", "max_decode_len")
 def test_beam_search(settings):
     decode(decoding.beam_search, settings)
 
 
 @changed(
-    50,
     "num_decodes",
     "temperature",
     "topk",
@@ -329,7 +338,6 @@ def decode(decode_fn, settings):
 
 
 @changed(
-    200,
     "mixture_or_task_name",
     "task_feature_lengths",
     "split",
@@ -347,14 +355,13 @@ def test_dataset_config(settings):
         tiny.dataset_cfg(**{"split": "train"} | settings)
 
 
-@changed(100, "dtype", "period", "keep", "save_dataset")
+@changed("dtype", "period", "keep", "save_dataset")
 def test_saving(settings):
     with runs_or_names_the_setting():
         utils.SaveCheckpointConfig(**settings)
 
 
 @changed(
-    150,
     "path",
     "mode",
     "assignment_map",
@@ -368,13 +375,13 @@ def test_restoring(settings):
         utils.restore_path(utils.RestoreCheckpointConfig(**{"path": []} | settings))
 
 
-@changed(150, "num_partitions", "model_parallel_submesh", "logical_axis_rules")
+@changed("num_partitions", "model_parallel_submesh", "logical_axis_rules")
 def test_partitioner(settings):
     with runs_or_names_the_setting():
         partitioning.PjitPartitioner(**settings).mesh  # noqa: B018
 
 
-@changed(50, "activation_partitioning_dims", "parameter_partitioning_dims")
+@changed("activation_partitioning_dims", "parameter_partitioning_dims")
 def test_axis_rules(settings):
     with runs_or_names_the_setting():
         partitioning.standard_logical_axis_rules(**settings)
@@ -413,20 +420,22 @@ class Checked(Exception):
     """Nothing was wrong with the settings, and the work would begin."""
 
 
-@pytest.fixture(scope="module")
-def no_work(tmp_path_factory):
+@contextlib.contextmanager
+def no_work():
     """Lets programs check their settings alone, in a folder of their own."""
 
     def begin(*args, **kwargs):
         raise Checked
 
     key_type = jax.config.jax_default_prng_impl
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("settings"))
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.chdir(folder)
         patch.setattr(train_script, "_training_data", begin)
         patch.setattr(utils, "verify_matching_vocabs", begin)
-        yield
-    jax.config.update("jax_default_prng_impl", key_type)
+        try:
+            yield
+        finally:
+            jax.config.update("jax_default_prng_impl", key_type)
 
 
 MACROS = {
@@ -469,11 +478,11 @@ IN_GIN = ANYTHING.filter(
 
 @text_runs.embedded_only
 @pytest.mark.parametrize("gin_file", MACROS)
-def test_macros_of_training(gin_file, no_work):
+def test_macros_of_training(gin_file):
     @examples(2 * len(MACROS[gin_file]))
     @hypothesis.given(st.sampled_from(MACROS[gin_file]), IN_GIN)
     def check(macro, value):
-        with runs_or_names_the_setting(), contextlib.suppress(Checked):
+        with runs_or_names_the_setting(), contextlib.suppress(Checked), no_work():
             with gin_runs.arguments(gin_file, f"{macro} = {value!r}") as kwargs:
                 train_script.train(**kwargs)
 
@@ -481,7 +490,6 @@ def test_macros_of_training(gin_file, no_work):
 
 
 @changed(
-    200,
     "mode",
     "checkpoint_period",
     "shard_id",
@@ -492,7 +500,7 @@ def test_macros_of_training(gin_file, no_work):
     "file_extension",
     "output_dir",
 )
-def _infer(settings):
+def test_infer(settings):
     arguments = {
         "mode": "predict",
         "model": MODEL_OF_TINY,
@@ -502,13 +510,53 @@ def _infer(settings):
         "output_dir": "unused",
         "checkpoint_period": 1,
     }
-    with runs_or_names_the_setting(), contextlib.suppress(Checked):
+    with runs_or_names_the_setting(), contextlib.suppress(Checked), no_work():
         infer_script.infer(**arguments | settings)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BATCH_SIZE", 0),
+        ("BATCH_SIZE", "8"),
+        ("BATCH_SIZE", True),
+        ("CHECKPOINT_PERIOD", -1),
+        ("DROPOUT_RATE", 1),
+        ("DROPOUT_RATE", "a"),
+        ("EVAL_PERIOD", -5),
+        ("EVAL_STEPS", 0),
+        ("EVAL_STEPS", 1.5),
+        ("LABEL_SMOOTHING", 1),
+        ("LOSS_NORMALIZING_FACTOR", 0),
+        ("LOSS_NORMALIZING_FACTOR", "MEAN"),
+        ("MODEL_DIR", None),
+        ("MODEL_DIR", ""),
+        ("OPTIMIZER", 5),
+        ("RANDOM_SEED", 2**40),
+        ("STATS_PERIOD", -1),
+        ("TASK_FEATURE_LENGTHS", {"inputs": 0}),
+        ("TASK_FEATURE_LENGTHS", {"inputs": "8"}),
+        ("TASK_FEATURE_LENGTHS", 8),
+        ("TRAIN_STEPS", -1),
+        ("TRAIN_STEPS", "x"),
+        ("TRAIN_STEPS", 1.5),
+        ("USE_CACHED_TASKS", "no"),
+        ("Z_LOSS", -1),
+        ("adafactor.Adafactor.decay_rate", -1),
+        ("network.T5Config.dtype", "float33"),
+        ("network.T5Config.emb_dim", 0),
+        ("network.T5Config.mlp_activations", ("glu",)),
+        ("network.T5Config.mlp_activations", ()),
+        ("partitioning.PjitPartitioner.num_partitions", 0),
+        ("partitioning.PjitPartitioner.num_partitions", 1.5),
+        ("utils.SaveCheckpointConfig.keep", 0),
+    ],
+)
 @text_runs.embedded_only
-def test_inference(no_work):
-    _infer()
+def test_a_wrong_value_is_an_error_that_shows_it(name, value):
+    with pytest.raises(ValueError, match=re.escape(f"={value!r}")), no_work():
+        with gin_runs.arguments(BASELINE, f"{name} = {value!r}") as kwargs:
+            train_script.train(**kwargs)
 
 
 @text_runs.embedded_only

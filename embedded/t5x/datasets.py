@@ -122,12 +122,11 @@ def get_dataset(
     return ds.with_options(options)
 
 
-@checked
 def get_training_eval_datasets(
     cfg: DatasetConfig,
     shard_id: int,
     num_shards: int,
-    eval_steps: Count,
+    eval_steps: int,
     feature_converter_cls: Callable[..., seqio.FeatureConverter],
 ) -> dict[str, tf.data.Dataset]:
     """`eval_steps` batches of every task that has the split, and of the mixture.

@@ -82,7 +82,8 @@ def train(
         The last step and the train state there.
 
     Raises:
-        ValueError: periods of which one is not a multiple of the other; a checkpoint
+        ValueError: settings of a wrong type or range; periods of which one is not a
+            multiple of the other; a checkpoint
             past total_steps, or of other arrays; no task has the split; vocabularies
             that are not the model's.
     """
@@ -91,6 +92,8 @@ def train(
     eval_period = (evaluates and eval_period) or 0
     save_period = (checkpoint_cfg.save.period or 0) if checkpoint_cfg.save else 0
     _check_periods(eval_period, save_period)
+    if train_eval_dataset_cfg and not eval_steps:
+        raise ValueError("train.eval_steps=0: must be at least 1 to evaluate")
 
     if use_hardware_rng or random_seed is None:
         jax.config.update("jax_default_prng_impl", "unsafe_rbg")

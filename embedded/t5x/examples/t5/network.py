@@ -27,6 +27,10 @@ class T5Config:
     logits_via_embedding: bool = False
     float32_attention_logits: bool = False
 
+    def __post_init__(self):
+        if not self.mlp_activations:
+            raise ValueError("T5Config.mlp_activations=(): name at least one")
+
 
 def _norm(cfg: T5Config, name: str) -> layers.LayerNorm:
     return layers.LayerNorm(dtype=cfg.dtype, name=name)
