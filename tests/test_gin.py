@@ -47,9 +47,8 @@ def test_every_macro_is_used(gin_file):
 
 
 def test_an_unused_macro_is_found():
-    bindings = gin_runs.bindings_of(ENTRY_FILES[0], "MISSPELT_MACRO = 1")
-    assert "MISSPELT_MACRO" in bindings
-    assert "%MISSPELT_MACRO" not in " ".join(bindings.values())
+    with pytest.raises(ValueError, match="MISSPELT_MACRO"):
+        gin_runs.bindings_of(ENTRY_FILES[0], "MISSPELT_MACRO = 1")
 
 
 def instantiate(gin_file):

@@ -134,7 +134,7 @@ def test_shards_cover_all_examples_once(checkpoint, whole, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mode": "decode"}, "infer.mode='decode': use one of"),
+        ({"mode": "decode"}, "infer.mode='decode': must be one of"),
         ({"shard_id": 2, "num_shards": 2}, "infer.shard_id=2 must be from 0"),
         (
             {"dataset_cfg": text_runs.dataset_cfg("dev")},

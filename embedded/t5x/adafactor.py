@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from t5x import optimizers
+from t5x.checks import Amount, Integer, Positive, Share, Whole, checked
 
 
 class FactorDim(enum.Enum):
@@ -62,19 +63,20 @@ class Adafactor(optimizers.OptimizerDef):
     learning rate is inside the momentum.
     """
 
+    @checked
     def __init__(
         self,
-        learning_rate: float | None = None,
+        learning_rate: Amount | None = None,
         factored: bool = True,
         multiply_by_parameter_scale: bool = True,
-        beta1: float | None = None,
-        decay_rate: float = 0.8,
-        step_offset: int = 0,
-        clipping_threshold: float | None = 1.0,
-        weight_decay_rate: float | None = None,
-        min_dim_size_to_factor: int = 128,
-        epsilon1: float = 1e-30,
-        epsilon2: float = 1e-3,
+        beta1: Share | None = None,
+        decay_rate: Amount = 0.8,
+        step_offset: Integer = 0,
+        clipping_threshold: Positive | None = 1.0,
+        weight_decay_rate: Share | None = None,
+        min_dim_size_to_factor: Whole = 128,
+        epsilon1: Amount = 1e-30,
+        epsilon2: Amount = 1e-3,
         logical_factor_rules: Mapping[str, FactorDim] | None = None,
     ):
         """Constructs the rule.

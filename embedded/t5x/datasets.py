@@ -13,9 +13,11 @@ import jax
 import numpy as np
 import seqio
 from t5x import models, partitioning
+from t5x.checks import Count, checked
 import tensorflow as tf
 
 
+@checked
 @dataclasses.dataclass
 class DatasetConfig:
     """A split of a seqio task or mixture, and how to batch it.
@@ -25,9 +27,9 @@ class DatasetConfig:
     """
 
     mixture_or_task_name: str | seqio.Task | seqio.Mixture
-    task_feature_lengths: Mapping[str, int] | None
+    task_feature_lengths: Mapping[str, Count] | None
     split: str
-    batch_size: int
+    batch_size: Count
     shuffle: bool
     seed: int | None
     use_cached: bool = False

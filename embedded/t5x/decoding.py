@@ -12,6 +12,7 @@ from flax import struct
 import jax
 from jax import lax
 import jax.numpy as jnp
+from t5x.checks import Amount, Count, Probability, Whole, checked
 
 NEG_INF = -1.0e7  # a log probability that no sequence has
 MIN_TEMPERATURE = 1e-4  # below it, the likeliest token is taken
@@ -71,17 +72,18 @@ class _Samples:
     cache: Any
 
 
+@checked
 def temperature_sample(
     inputs: jax.Array,
     cache: Any,
     tokens_to_logits: TokensToLogits,
     eos_id: int,
     decode_rng: jax.Array | None = None,
-    num_decodes: int = 1,
-    temperature: float | jax.Array = 1.0,
-    topk: int = 1,
-    topp: float = 0.0,
-    max_decode_steps: int | None = None,
+    num_decodes: Count = 1,
+    temperature: Amount | jax.Array = 1.0,
+    topk: Whole = 1,
+    topp: Probability = 0.0,
+    max_decode_steps: Count | None = None,
     rescale_log_probs: bool = True,
 ) -> tuple[jax.Array, jax.Array]:
     """Draws each token from softmax(logits / temperature), until `eos_id`.
@@ -179,7 +181,7 @@ def temperature_sample(
     return _take(tokens, order), _take(log_probs, order)
 
 
-def brevity_penalty(alpha: float, length: int | jax.Array) -> jax.Array:
+def brevity_penalty(alpha: float | jax.Array, length: int | jax.Array) -> jax.Array:
     """What a log probability is divided by: ((5 + length) / 6)^alpha (Wu et al., 2016).
 
     >>> float(brevity_penalty(1.0, 7))
@@ -201,14 +203,15 @@ class _Beams:
     cache: Any  # of (b, n, ...), of the live beams
 
 
+@checked
 def beam_search(
     inputs: jax.Array,
     cache: Any,
     tokens_to_logits: TokensToLogits,
     eos_id: int,
-    num_decodes: int = 4,
-    alpha: float = 0.6,
-    max_decode_len: int | None = None,
+    num_decodes: Count = 4,
+    alpha: Amount | jax.Array = 0.6,
+    max_decode_len: Count | None = None,
     decode_rng: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Searches for the sequences of the best log probability / brevity penalty.

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import seqio
 from t5x import gin_utils, local_paths, models, partitioning, progress, utils
+from t5x.checks import Seed, checked
 
 
 class InferenceEvaluator:
@@ -118,6 +119,7 @@ class InferenceEvaluator:
         return metrics
 
 
+@checked
 def evaluate(
     *,
     model: models.BaseTransformerModel,
@@ -127,7 +129,7 @@ def evaluate(
     output_dir: str,
     inference_evaluator_cls: Callable[..., seqio.Evaluator] = seqio.Evaluator,
     summarize_config_fn: Callable[[str, Any, int], None] = gin_utils.summarize_gin_config,
-    fallback_init_rng: int | None = None,
+    fallback_init_rng: Seed | None = None,
 ) -> None:
     """Evaluates one checkpoint, or all in a folder.
 

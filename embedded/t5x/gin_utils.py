@@ -1,7 +1,12 @@
 """Gin files and bindings, and the command line that names them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import importlib
 import os
+import re
+import sys
+import traceback
 from typing import Any
 
 from absl import app, flags, logging
@@ -21,18 +26,21 @@ def parse_gin_flags(
     gin_search_paths: Sequence[str],
     gin_files: Sequence[str] | None,
     gin_bindings: Sequence[str],
-    skip_unknown: bool | Sequence[str] = False,
-    finalize_config: bool = True,
 ) -> None:
-    """Parses files, then bindings, looking for files under every search path."""
+    """Parses files, then bindings, looking for files under every search path.
+
+    Raises:
+        ValueError: something is `%gin.REQUIRED`, or `gbt_t5x.gin_checks` finds a fault.
+    """
+    importlib.import_module("gbt_t5x.gin_checks")  # which gin.finalize then calls
     for path in gin_search_paths:
         gin.add_config_file_search_path(path)
-    gin.parse_config_files_and_bindings(
-        gin_files,
-        gin_bindings,
-        skip_unknown=skip_unknown,
-        finalize_config=finalize_config,
-    )
+    gin.parse_config_files_and_bindings(gin_files, gin_bindings, finalize_config=False)
+    text = gin.config_str(max_line_length=10_000)
+    missing = re.findall(r"^(\S+) = %gin\.REQUIRED$", text, re.MULTILINE)
+    if missing:
+        raise ValueError(f"set {', '.join(missing)}: as in --gin.{missing[0]}=VALUE")
+    gin.finalize()
 
 
 def rewrite_gin_args(args: Sequence[str]) -> list[str]:
@@ -65,11 +73,38 @@ def summarize_gin_config(model_dir: str, summary_writer: Any, step: int) -> None
         summary_writer.flush()
 
 
+@contextlib.contextmanager
+def _short_errors() -> Iterator[None]:
+    """Ends the program with the message alone of an error in a setting.
+
+    Those are what gin raises, and the ValueErrors of seqio and of our own checks.
+    """
+    try:
+        yield
+    except Exception as error:
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        package = frame.f_globals["__name__"].partition(".")[0]
+        known = {"gin", "importlib", "inspect"}  # as gin reads files and calls functions
+        if isinstance(error, ValueError):
+            known |= {"__main__", "gbt_t5x", "seqio", "t5x"}
+        if "--traceback" in sys.argv or package not in known:
+            raise
+        # gin appends the whole configuration, or the calls.
+        text = re.split(r" in config string:|\n  In call to|\n  No values", str(error))[0]
+        text = re.sub("^No bindings .* '(.*)/macro'", r"set \1", text)
+        if isinstance(error, SyntaxError):
+            text += f": {error.text}"
+        name = re.match(r"[\w.]+(?==)", text)
+        bound = rf"\b{name[0]} = %(\w+)" if name else "$^"
+        macros = sorted(set(re.findall(bound, gin.config_str(10_000))))
+        sys.exit(f"error: {text.strip()}" + f" ({', '.join(macros)})" * bool(macros))
+
+
 def run(main: Callable) -> None:
     """Runs a program whose command line may hold --gin.NAME=VALUE."""
-    app.run(
-        main, flags_parser=lambda argv: app.parse_flags_with_usage(rewrite_gin_args(argv))
-    )
+    flags.DEFINE_bool("traceback", False, "Show where an error in a setting was raised.")
+    parse = lambda argv: app.parse_flags_with_usage(rewrite_gin_args(argv))
+    app.run(_short_errors()(main), flags_parser=_short_errors()(parse))
 
 
 def run_configurable(fn: Callable, **argument_flags: Any) -> None:
@@ -90,7 +125,7 @@ def run_configurable(fn: Callable, **argument_flags: Any) -> None:
 
     def main(argv: Sequence[str]) -> None:
         if len(argv) > 1:
-            raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+            raise ValueError(f"unexpected arguments: {' '.join(argv[1:])}")
         tf.config.set_visible_devices([], "GPU")  # the accelerator is JAX's
         args = flags.FLAGS
         if not args["verbosity"].present:
@@ -112,7 +147,10 @@ def run_configurable(fn: Callable, **argument_flags: Any) -> None:
 @gin.configurable
 def sum_fn(var1: Any = gin.REQUIRED, var2: Any = gin.REQUIRED) -> Any:
     """var1 + var2: in gin files, joins strings and adds numbers."""
-    return var1 + var2
+    try:
+        return var1 + var2
+    except TypeError as error:
+        raise ValueError(f"sum_fn of {var1!r} and {var2!r}: {error}") from error
 
 
 @gin.configurable

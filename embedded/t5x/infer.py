@@ -11,7 +11,7 @@ import itertools
 import json
 import os
 import shutil
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -24,25 +24,26 @@ from t5x import (
     progress as progress_lib,
     utils,
 )
+from t5x.checks import Count, Seed, Whole, checked
 import tensorflow as tf
 
-_MODES = ("predict", "score", "predict_with_aux")
 _SUFFIX = "_pretokenized"  # of the features that are written beside predictions
 
 
+@checked
 def infer(
     *,
-    mode: str,
+    mode: Annotated[str, ("predict", "score", "predict_with_aux")],
     model: models.BaseTransformerModel,
     dataset_cfg: utils.DatasetConfig,
     restore_checkpoint_cfg: utils.RestoreCheckpointConfig,
     partitioner: partitioning.PjitPartitioner,
     output_dir: str,
-    checkpoint_period: int,
-    shard_id: int = 0,
-    num_shards: int = 1,
+    checkpoint_period: Count,
+    shard_id: Whole = 0,
+    num_shards: Count = 1,
     merge_chunked_results: bool = True,
-    fallback_init_rng: int | None = None,
+    fallback_init_rng: Seed | None = None,
     summarize_config_fn: Callable[[str, Any, int], None] = gin_utils.summarize_gin_config,
     output_vocab_feature_name: str = "targets",
     file_extension: str = "jsonl",
@@ -76,8 +77,6 @@ def infer(
             vocabularies are not the model's; there is no such checkpoint, or its
             parameters are not the model's; a stopped run had other settings.
     """
-    if mode not in _MODES:
-        raise ValueError(f"infer.mode={mode!r}: use one of {_MODES}")
     if dataset_cfg.task_feature_lengths is None:
         raise ValueError("set TASK_FEATURE_LENGTHS: inference cuts and pads to them")
     local_paths.check(

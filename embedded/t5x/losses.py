@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 import enum
+from typing import Annotated
 
 from flax.training import common_utils
 import jax
 import jax.numpy as jnp
+from t5x.checks import checked
 
 
 @jax.custom_vjp
@@ -112,15 +114,20 @@ class SpecialLossNormalizingFactor(enum.Enum):
     NUM_TOTAL_TARGET_TOKENS = 2
 
 
+_FACTORS = [*SpecialLossNormalizingFactor.__members__]
+FactorName = Annotated[str, (*_FACTORS, *map(str.lower, _FACTORS))]
+
+
+@checked
 def get_loss_normalizing_factor_and_weights(
-    loss_normalizing_factor: float | str | SpecialLossNormalizingFactor | None,
+    loss_normalizing_factor: float | FactorName | SpecialLossNormalizingFactor | None,
     batch: Mapping[str, jax.Array],
 ) -> tuple[float | int | jax.Array | None, jax.Array | None]:
     """The divisor of the loss and the weight of every target token.
 
     Args:
         loss_normalizing_factor: a number, None, or a `SpecialLossNormalizingFactor`
-            or its name in any case.
+            or its name.
         batch: has decoder_target_tokens, and decoder_loss_weights if not all of its
             non-padding tokens count.
 
@@ -130,13 +137,7 @@ def get_loss_normalizing_factor_and_weights(
     weights = batch.get("decoder_loss_weights")
     factor = loss_normalizing_factor
     if isinstance(factor, str):
-        names = SpecialLossNormalizingFactor.__members__
-        if factor.upper() not in names:
-            raise ValueError(
-                f"loss_normalizing_factor={factor!r}: the embedded t5x knows a number, "
-                f"None and {', '.join(names)}"
-            )
-        factor = names[factor.upper()]
+        factor = SpecialLossNormalizingFactor[factor.upper()]
     if not isinstance(factor, SpecialLossNormalizingFactor):
         return factor, weights
     targets = batch["decoder_target_tokens"]

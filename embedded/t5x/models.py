@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import seqio
 from t5x import decoding, losses, metrics as metrics_lib, optimizers
+from t5x.checks import Amount, Count, Positive, Share, checked
 
 Batch = Mapping[str, jax.Array]
 MetricsMap = dict[str, clu_metrics.Metric]
@@ -61,17 +62,19 @@ class BaseModel(abc.ABC):
         """The network's variables before training: `params` and `params_axes`."""
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class DecoderParams:
     """What `predict_batch_with_aux` does unless it is told otherwise."""
 
     return_all_decodes: bool = False
-    num_decodes: int = 1
+    num_decodes: Count = 1
 
 
 class BaseTransformerModel(BaseModel):
     """A model of tokens."""
 
+    @checked
     def __init__(
         self,
         module: nn.Module,
@@ -80,10 +83,10 @@ class BaseTransformerModel(BaseModel):
         optimizer_def: optimizers.OptimizerDef,
         decode_fn: Callable = decoding.beam_search,
         *,
-        label_smoothing: float = 0.0,
-        z_loss: float = 0.0,
-        loss_normalizing_factor: float
-        | str
+        label_smoothing: Share = 0.0,
+        z_loss: Amount = 0.0,
+        loss_normalizing_factor: Positive
+        | losses.FactorName
         | losses.SpecialLossNormalizingFactor
         | None = None,
         default_decoder_params: DecoderParams | None = None,

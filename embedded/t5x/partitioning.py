@@ -5,20 +5,22 @@ import contextlib
 import dataclasses
 import functools
 import math
-from typing import Any
+from typing import Annotated, Any
 
 from flax import traverse_util
 from flax.linen import partitioning as flax_partitioning
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
+from t5x.checks import Count, checked
 
 LogicalAxisRules = Sequence[tuple[str, str | None]]
 
 
+@checked
 def standard_logical_axis_rules(
-    activation_partitioning_dims: int = 1,
-    parameter_partitioning_dims: int = 1,
+    activation_partitioning_dims: Annotated[int, (1, 2)] = 1,
+    parameter_partitioning_dims: Annotated[int, (1, 2)] = 1,
     additional_rules: LogicalAxisRules | None = None,
 ) -> LogicalAxisRules:
     """Which mesh axis each logical axis of T5's arrays is split over.
@@ -27,9 +29,6 @@ def standard_logical_axis_rules(
         activation_partitioning_dims: 2 also splits `embed` over the model axis.
         parameter_partitioning_dims: 2 also splits `embed` over the data axis.
         additional_rules: appended.
-
-    Raises:
-        ValueError: dimensions other than 1 or 2.
     """
     dims = (activation_partitioning_dims, parameter_partitioning_dims)
     embed: dict[tuple[int, int], list[tuple[str, str | None]]] = {
@@ -38,8 +37,6 @@ def standard_logical_axis_rules(
         (1, 2): [("embed", "data")],
         (2, 2): [("embed", "model"), ("embed", "data")],
     }
-    if dims not in embed:
-        raise ValueError(f"partitioning dims must be 1 or 2: got {dims}")
     over_model = ("vocab", "mlp", "heads", "joined_kv")
     whole = ("kv", "relpos_buckets", "length")
     return [
@@ -80,10 +77,11 @@ class _Partitioned:
 class PjitPartitioner:
     """Splits batches over `data` and parameters over `model`, by logical axis rules."""
 
+    @checked
     def __init__(
         self,
-        num_partitions: int | None = None,
-        model_parallel_submesh: Sequence[int] | None = None,
+        num_partitions: Count | None = None,
+        model_parallel_submesh: Sequence[Count] | None = None,
         logical_axis_rules: LogicalAxisRules | None = None,
     ):
         """Lays a (data, model) mesh over the local devices.

@@ -4,17 +4,19 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from t5x.checks import Amount, Count, Integer, Whole, checked
 
 
+@checked
 def create_learning_rate_scheduler(
     factors: str = "constant * linear_warmup * rsqrt_decay",
-    base_learning_rate: float = 0.5,
-    warmup_steps: int = 1000,
-    decay_factor: float = 0.5,
-    steps_per_decay: int = 20000,
-    steps_per_cycle: int = 100000,
-    step_offset: int = 0,
-    min_learning_rate: float = 1e-8,
+    base_learning_rate: Amount = 0.5,
+    warmup_steps: Whole = 1000,
+    decay_factor: Amount = 0.5,
+    steps_per_decay: Count = 20000,
+    steps_per_cycle: Count = 100000,
+    step_offset: Integer = 0,
+    min_learning_rate: Amount = 1e-8,
 ) -> Callable[[jax.Array], jax.Array]:
     """The product of named factors of the step s.
 
@@ -33,7 +35,7 @@ def create_learning_rate_scheduler(
         min_learning_rate: lower bound.
 
     Raises:
-        ValueError: a factor is not among those above.
+        ValueError: a factor is not among those above, or a number is out of range.
     """
     known: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
         "constant": lambda rate, s: rate * base_learning_rate,
@@ -56,6 +58,9 @@ def create_learning_rate_scheduler(
     unknown = sorted(set(names) - set(known))
     if unknown:
         raise ValueError(f"unknown learning rate factors {unknown}: use {sorted(known)}")
+
+    if not warmup_steps and set(names) - {"constant", "decay_every", "cosine_decay"}:
+        raise ValueError(f"warmup_steps=0: must be at least 1 for factors={factors!r}")
 
     def learning_rate(step: jax.Array) -> jax.Array:
         step = jnp.maximum(0, step - step_offset)

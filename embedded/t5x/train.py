@@ -27,9 +27,11 @@ from t5x import (
     training_loop,
     utils,
 )
+from t5x.checks import Seed, Whole, checked
 import tensorflow as tf
 
 
+@checked
 def train(
     *,
     model: models.BaseTransformerModel,
@@ -40,12 +42,12 @@ def train(
     partitioner: partitioning.PjitPartitioner,
     trainer_cls: Callable[..., trainer_lib.Trainer],
     model_dir: str,
-    total_steps: int,
-    eval_steps: int,
-    eval_period: int,
-    relative_steps: int | None = None,
-    stats_period: int | None = None,
-    random_seed: int | None,
+    total_steps: Whole,
+    eval_steps: Whole,
+    eval_period: Whole | None,
+    relative_steps: Whole | None = None,
+    stats_period: Whole | None = None,
+    random_seed: Seed | None,
     use_hardware_rng: bool = False,
     summarize_config_fn: Callable[[str, Any, int], None],
     inference_evaluator_cls: Callable[..., seqio.Evaluator] = seqio.Evaluator,
@@ -90,7 +92,8 @@ def train(
         The last step and the train state there.
 
     Raises:
-        ValueError: periods of which one is not a multiple of the other; a checkpoint
+        ValueError: settings of a wrong type or range; periods of which one is not a
+            multiple of the other; a checkpoint
             past total_steps, or of other arrays; no task has the split; vocabularies
             that are not the model's; actions of other keys.
         SystemExit: SIGTERM or SIGINT stopped the run, with 128 plus its number.
@@ -107,10 +110,12 @@ def train(
             verify_matching_vocabs_fn(cfg, model)
     evaluates = bool(train_eval_dataset_cfg or infer_eval_dataset_cfg)
     periods = training_loop.Periods(
-        eval=eval_period if evaluates else 0,
+        eval=(evaluates and eval_period) or 0,
         save=(checkpoint_cfg.save.period or 0) if checkpoint_cfg.save else 0,
         stats=stats_period,
     )
+    if train_eval_dataset_cfg and not eval_steps:
+        raise ValueError("train.eval_steps=0: must be at least 1 to evaluate")
     if use_hardware_rng or random_seed is None:
         jax.config.update("jax_default_prng_impl", "unsafe_rbg")
     seed = int(time.time()) if random_seed is None else random_seed

@@ -17,18 +17,11 @@ from t5x import (
     partitioning,
     train_state as train_state_lib,
 )
-from t5x.actions import BaseAction, TerminateOnNanAction
-
-__all__ = [
-    "BaseAction",
-    "MetricsManager",
-    "TerminateOnNanAction",
-    "Trainer",
-    "accumulate_grads_microbatched",
-    "apply_grads",
-    "merge_metrics",
-    "train_with_lr",
-]
+from t5x.actions import (
+    BaseAction as BaseAction,
+    TerminateOnNanAction as TerminateOnNanAction,
+)
+from t5x.checks import Whole, checked
 
 Batch = Mapping[str, jax.Array]
 MetricsMap = dict[str, clu_metrics.Metric]
@@ -206,6 +199,7 @@ def train_with_lr(
 class Trainer:
     """Runs compiled train and eval steps over batches."""
 
+    @checked
     def __init__(
         self,
         model: models.BaseModel,
@@ -216,7 +210,7 @@ class Trainer:
         train_state_axes: Any,
         rng: jax.Array,
         learning_rate_fn: Callable[[jax.Array], jax.Array],
-        num_microbatches: int | None,
+        num_microbatches: Whole | None,
         weight_metrics_computer: None = None,
     ):
         """Constructs a trainer.

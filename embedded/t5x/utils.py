@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import os
-from typing import Any
+from typing import Annotated, Any
 
 from clu.data import dataset_iterator
 from flax import core, traverse_util
 import jax
 from t5x import checkpoints, optimizers, partitioning, train_state as train_state_lib
+from t5x.checks import Count, Dtype, Whole, checked
 from t5x.datasets import (
     DatasetConfig,
     ShardedDatasetIterator,
@@ -46,6 +47,7 @@ __all__ = [
 TrainState = train_state_lib.FlaxOptimTrainState | train_state_lib.InferenceState
 
 
+@checked
 @dataclasses.dataclass
 class SaveCheckpointConfig:
     """When to save, how many to keep (None: all), and the parameters' dtype on disk.
@@ -53,13 +55,14 @@ class SaveCheckpointConfig:
     `state_transformation_fns` are applied to the state before it is written.
     """
 
-    dtype: str | None = "float32"
-    period: int | None = None
-    keep: int | None = None
+    dtype: Dtype | None = "float32"
+    period: Whole | None = None
+    keep: Count | None = None
     save_dataset: bool = False
     state_transformation_fns: Sequence[Callable[[Any, Any], tuple[Any, Any]]] = ()
 
 
+@checked
 @dataclasses.dataclass
 class RestoreCheckpointConfig:
     """The checkpoint to start from; an empty path starts from scratch.
@@ -72,27 +75,15 @@ class RestoreCheckpointConfig:
     """
 
     path: Any
-    mode: str = "latest"
+    mode: Annotated[str, ("specific", "latest", "all")] = "latest"
     assignment_map: Sequence[tuple[str, None]] | None = None
     strict: bool = True
     fallback_to_scratch: bool = False
-    dtype: str | None = None
+    dtype: Dtype | None = None
     restore_dataset: bool = False
 
     def __post_init__(self):
-        if self.mode not in ("specific", "latest", "all"):
-            raise ValueError(
-                f"RestoreCheckpointConfig.mode={self.mode!r}: use 'specific', 'latest' "
-                "or 'all'"
-            )
-        if self.dtype not in (None, "float32", "bfloat16", "float16"):
-            raise ValueError(
-                f"RestoreCheckpointConfig.dtype={self.dtype!r}: use None, 'float32', "
-                "'bfloat16' or 'float16'"
-            )
-        if bool(self.assignment_map) != self.fallback_to_scratch or any(
-            replacement is not None for _, replacement in self.assignment_map or ()
-        ):
+        if bool(self.assignment_map) != self.fallback_to_scratch:
             raise ValueError(
                 f"RestoreCheckpointConfig.assignment_map={self.assignment_map} and "
                 f"fallback_to_scratch={self.fallback_to_scratch}: to initialize arrays "

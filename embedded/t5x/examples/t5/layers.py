@@ -7,7 +7,7 @@ Parameters are kept in float32 and cast to the computation's dtype.
 from collections.abc import Callable, Sequence
 import functools
 import operator
-from typing import Any
+from typing import Annotated, Any
 
 from flax import linen as nn
 from flax.linen import partitioning as nn_partitioning
@@ -189,6 +189,13 @@ class MultiHeadDotProductAttention(nn.Module):
         if bias is not None:
             bias = lax.dynamic_slice_in_dim(bias, position, 1, axis=-2)
         return keys.value, values.value, nn.combine_masks(mask, seen), bias
+
+
+Activation = Annotated[
+    str,
+    ("celu", "elu", "gelu", "leaky_relu", "linear", "relu", "selu", "sigmoid", "silu")
+    + ("softplus", "swish", "tanh"),
+]
 
 
 def _activation(name: str | Callable) -> Callable:

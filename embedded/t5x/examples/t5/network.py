@@ -1,30 +1,35 @@
 """The T5 1.1 encoder-decoder, with T5X's parameter tree."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from flax import linen as nn, struct
 import jax
 import jax.numpy as jnp
+from t5x.checks import Count, Dtype, Share, Whole, checked
 from t5x.examples.t5 import layers
 
 
+@checked
 @struct.dataclass
 class T5Config:
     """Sizes of the network. `dtype` is that of activations: a dtype or its name."""
 
-    vocab_size: int
-    dtype: Any = jnp.float32
-    emb_dim: int = 512
-    num_heads: int = 8
-    num_encoder_layers: int = 6
-    num_decoder_layers: int = 6
-    head_dim: int = 64
-    mlp_dim: int = 2048
-    mlp_activations: Sequence[str] = ("relu",)
-    dropout_rate: float = 0.1
+    vocab_size: Count
+    dtype: Dtype = jnp.float32
+    emb_dim: Count = 512
+    num_heads: Count = 8
+    num_encoder_layers: Whole = 6
+    num_decoder_layers: Whole = 6
+    head_dim: Count = 64
+    mlp_dim: Count = 2048
+    mlp_activations: Sequence[layers.Activation] = ("relu",)
+    dropout_rate: Share = 0.1
     logits_via_embedding: bool = False
     float32_attention_logits: bool = False
+
+    def __post_init__(self):
+        if not self.mlp_activations:
+            raise ValueError("T5Config.mlp_activations=(): name at least one")
 
 
 def _norm(cfg: T5Config, name: str) -> layers.LayerNorm:

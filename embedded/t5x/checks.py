@@ -1,0 +1,92 @@
+"""Settings of a wrong type or range, found before anything compiles."""
+
+from collections.abc import Callable, Mapping, Sequence
+import functools
+import inspect
+import numbers
+import types
+import typing
+from typing import Annotated, Any, TypeVar
+
+Integer = Annotated[int, "[-2147483648, 2147483647]"]
+Whole = Annotated[int, "[0, 2147483647]"]
+Count = Annotated[int, "[1, 2147483647]"]
+Seed = Annotated[int, "[-2147483648, 4294967295]"]  # JAX takes larger ones for 0
+Amount = Annotated[float, "[0, 3.4e38]"]
+Positive = Annotated[float, "(0, 3.4e38]"]
+Probability = Annotated[float, "[0, 1]"]
+Share = Annotated[float, "[0, 1)"]
+Dtype = Annotated[Any, ("float32", "bfloat16", "float16")]
+
+_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
+_Checked = TypeVar("_Checked", bound=Callable)
+
+
+def checked(fn: _Checked) -> _Checked:
+    """Checks the arguments of a function, or of a class, by their annotations.
+
+    An `Annotated` number lies in an interval, and other values are among the choices. A
+    bool is no number, and no text is empty.
+
+    Raises:
+        ValueError: in a call; names the argument and what it may be.
+    """
+    if isinstance(fn, type):
+        fn.__init__ = checked(fn.__init__)  # type: ignore[misc]
+        return fn
+    signature = inspect.signature(fn)
+    name = fn.__qualname__.removesuffix(".__init__")
+
+    @functools.wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        for argument, value in signature.bind(*args, **kwargs).arguments.items():
+            hint = signature.parameters[argument].annotation
+            if not _fits(value, hint):
+                raise ValueError(f"{name}.{argument}={value!r}: must be {_say(hint)}")
+        return fn(*args, **kwargs)
+
+    call.__signature__ = signature  # type: ignore[attr-defined]  # which gin reads
+    return call  # type: ignore[return-value]
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, args = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, arg) for arg in args)
+    if origin is Annotated and isinstance(args[1], tuple):
+        return getattr(value, "__name__", getattr(value, "name", value)) in args[1]
+    if origin is Annotated:
+        return _fits(value, args[0]) and _lies_in(value, args[1])
+    if origin in (int, float):
+        is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        fits = is_whole and abs(value) < 2**31  # JAX overflows beyond, in floats too
+        return is_whole if origin is int else fits or isinstance(value, float)
+    if hint in (None, types.NoneType):
+        return value is None
+    if origin in (Any, inspect.Parameter.empty) or not isinstance(origin, type):
+        return True
+    if origin is Mapping and isinstance(value, Mapping):
+        return all(_fits(k, args[0]) and _fits(v, args[1]) for k, v in value.items())
+    if origin in (Sequence, tuple) and isinstance(value, list | tuple):
+        hints = args if origin is tuple else args * len(value)
+        return len(hints) == len(value) and all(map(_fits, value, hints))
+    return isinstance(value, origin) and value != "" and origin is not Sequence
+
+
+def _lies_in(number: Any, interval: str) -> bool:
+    low, high = map(float, interval[1:-1].split(","))
+    above = number > low or (interval[0] == "[" and number == low)
+    return above and (number < high or (interval[-1] == "]" and number == high))
+
+
+def _say(hint: Any) -> str:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(_say, args))
+    if origin is Annotated and isinstance(args[1], tuple):
+        return f"one of {args[1]}"
+    if origin is Annotated:
+        return f"{_say(args[0])} in {args[1]}"
+    if origin in (Mapping, Sequence, tuple):
+        return f"a {origin.__name__} of {' and '.join(map(_say, args))}"
+    return "None" if hint in (None, types.NoneType) else _NAMES.get(hint, hint.__name__)

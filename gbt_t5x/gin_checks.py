@@ -1,0 +1,138 @@
+"""Settings that a run would ignore, found once all gin files are read.
+
+Gin files import this module. From then on gin hands every configuration of t5x to
+`check` before it is used.
+"""
+
+from collections.abc import Iterator, Mapping
+import difflib
+import pathlib
+import re
+from typing import Any
+
+from absl import flags
+import gin
+import t5x
+
+Config = Mapping[tuple[str, str], Mapping[str, Any]]  # (scope, selector) -> parameters
+
+_RATE = "META_LEARNING_RATE"
+
+
+def check(config: Config) -> None:
+    """A finalize hook of gin.
+
+    Raises:
+        ValueError: a macro is set that nothing refers to, or guidance is configured and
+            not used.
+    """
+    packages = {selector.partition(".")[0] for _, selector in config}
+    if not packages.isdisjoint(("t5x", "gbt_t5x")):
+        _check_macros(config)
+        _check_guidance(config)
+
+
+gin.config.register_finalize_hook(check)
+
+
+def _check_macros(config: Config) -> None:
+    """Raises ValueError if a macro that the user set has no effect.
+
+    A macro of the command line is one that nothing refers to. In a file it is also one
+    whose name no gin file of t5x or of this project knows: those of known names may lose
+    their references to bindings that override them.
+    """
+    macros = {scope for scope, selector in config if selector == "gin.macro"}
+    used = {
+        "/".join(ref.scopes)
+        for ref in gin.config.iterate_references(config)
+        if ref.configurable.selector == "gin.macro"
+    }
+    unused = macros - used
+    if _RATE in unused and not any(_guided(selector) for _, selector in config):
+        raise ValueError(
+            f"{_RATE} is set, and the run is not guided: include "
+            "'gin/guidance/adafactor.gin' or 'gin/guidance/held_out.gin' after its model "
+            "and run files"
+        )
+    in_files = unused - _of_command_line()
+    if in_files:
+        known = set().union(*map(_names, _gin_files()))
+        unused -= in_files & known
+    if not unused:
+        return
+    near = {
+        name: difflib.get_close_matches(name, used & macros or macros, n=2)
+        for name in sorted(unused)
+    }
+    offers = "; ".join(
+        f"{name}, near {' and '.join(others)}" if others else name
+        for name, others in near.items()
+    )
+    raise ValueError(
+        f"nothing refers to these macros: {offers}. Correct the name, include the gin "
+        "file that uses it, or remove it"
+    )
+
+
+def _of_command_line() -> set[str]:
+    """Macros that --gin.NAME=VALUE sets."""
+    if "gin_bindings" not in flags.FLAGS or not flags.FLAGS.is_parsed():
+        return set()
+    bindings = flags.FLAGS["gin_bindings"].value or ()
+    return {binding.partition("=")[0].strip() for binding in bindings}
+
+
+def _gin_files() -> Iterator[pathlib.Path]:
+    """Those of t5x, and those of this project."""
+    here = pathlib.Path(__file__).parent
+    ours = here / "gin" if (here / "gin").is_dir() else here.parent / "gin"
+    for folder in (pathlib.Path(t5x.__path__[0]), ours):
+        yield from folder.rglob("*.gin")
+
+
+def _names(gin_file: pathlib.Path) -> set[str]:
+    return set(re.findall(r"\w+", gin_file.read_text(encoding="utf-8")))
+
+
+def _check_guidance(config: Config) -> None:
+    """Raises ValueError if the guided optimizer or trainer is set up and not used.
+
+    With η̂ = 0 T5X's own trainer computes the same (`gin/guidance/frozen.gin`).
+    """
+    used = {ref.configurable.selector for ref in gin.config.iterate_references(config)}
+    unused = {_guided(selector) for _, selector in config if selector not in used} - {""}
+    rates = [
+        _value(config, parameters["meta_learning_rate"])
+        for (_, selector), parameters in config.items()
+        if "meta_learning_rate" in parameters and _guided(selector)
+    ]
+    if "GuidedOptimizer" in unused or (unused and rates != [0]):
+        raise ValueError(
+            f"guidance is configured, and {' and '.join(sorted(unused))} not used: a "
+            "file after those of gin/guidance took its place. Include 'gin/guidance/...' "
+            "after the model and run files"
+        )
+    for scope, selector in config:
+        data = config.get(("", selector), {}).get("guidance_dataset_cfg")
+        if scope == "next_batch" and _guided(selector) and data is not None:
+            raise ValueError(
+                "a file after gin/guidance/next_batch.gin gives guidance data: include "
+                "'gin/guidance/next_batch.gin' last"
+            )
+
+
+def _guided(selector: str) -> str:
+    """Which part of guidance a selector names, if any; its module may have an alias."""
+    name = selector.rpartition(".")[2]
+    is_part = name in ("GuidedOptimizer", "GuidedTrainer")
+    return name if is_part and selector.startswith("gbt_t5x.") else ""
+
+
+def _value(config: Config, value: Any) -> Any:
+    """What a macro stands for; other values as they are."""
+    while isinstance(value, gin.config.ConfigurableReference):
+        if value.configurable.selector != "gin.macro":
+            return value
+        value = config.get(value.config_key, {}).get("value")
+    return value

@@ -1,0 +1,594 @@
+"""Every setting is used, or an error names it before anything compiles."""
+
+import contextlib
+import os
+import re
+import string
+import subprocess
+import sys
+import tempfile
+import traceback
+
+import gin
+import hypothesis
+from hypothesis import strategies as st
+import jax
+import jax.numpy as jnp
+import pytest
+from t5x import (
+    adafactor,
+    decoding,
+    gin_utils,
+    infer as infer_script,
+    models,
+    partitioning,
+    train as train_script,
+    trainer,
+    utils,
+)
+from t5x.examples.t5 import network
+
+from gbt_t5x import gin_checks
+import gin_runs
+import text_runs
+import tiny
+
+BASELINE, GUIDED = "gin/quickstart_baseline.gin", "gin/quickstart_guided.gin"
+MODEL, RUN = "gin/models/quickstart.gin", "gin/runs/pretrain.gin"
+GUIDANCE, FROZEN = "gin/guidance/adafactor.gin", "gin/guidance/frozen.gin"
+NEXT_BATCH = "gin/guidance/next_batch.gin"
+RATE = "META_LEARNING_RATE = 1e-2"
+TASK = (
+    "MIXTURE_OR_TASK_NAME = 'a_task'",
+    "TASK_FEATURE_LENGTHS = {'inputs': 8, 'targets': 8}",
+    "TRAIN_STEPS = 10",
+)
+
+
+@pytest.fixture
+def user_file(tmp_path):
+    """Parses and finalizes a gin file of the user's that includes others."""
+
+    def parse(*lines):
+        gin_file = tmp_path / "user.gin"
+        includes = [f"include {x!r}" if x.endswith(".gin") else x for x in lines]
+        gin_file.write_text("\n".join([*includes, *TASK]) + "\n")
+        with gin_runs.arguments(str(gin_file)):
+            pass
+
+    return parse
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "near"),
+    [
+        ("META_LEARNINGRATE", "META_LEARNING_RATE"),
+        ("EVAL_PERIODS", "EVAL_PERIOD"),
+        ("BATCHSIZE", "BATCH_SIZE"),
+    ],
+)
+def test_a_misspelt_macro_is_an_error_that_offers_the_near_name(misspelt, near):
+    with pytest.raises(ValueError, match=f"{misspelt}, near {near}"):
+        gin_runs.bindings_of(GUIDED, f"{misspelt} = 1")
+
+
+def test_a_macro_of_the_command_line_that_nothing_refers_to_is_an_error(monkeypatch):
+    """Even one that other gin files know."""
+    monkeypatch.setattr(gin_checks, "_of_command_line", lambda: {"GUIDANCE_SPLIT"})
+    with pytest.raises(ValueError, match="nothing refers to these macros: GUIDANCE_SPLI"):
+        gin_runs.bindings_of(BASELINE, "GUIDANCE_SPLIT = 'validation'")
+
+
+def test_a_binding_may_take_the_place_of_a_macro():
+    bindings = gin_runs.bindings_of(GUIDED, "utils.SaveCheckpointConfig.period = 100")
+    assert bindings["CHECKPOINT_PERIOD"] == "500"
+
+
+def test_a_meta_learning_rate_without_guidance_is_an_error():
+    with pytest.raises(ValueError, match="META_LEARNING_RATE is set, and the run is not"):
+        gin_runs.bindings_of(BASELINE, RATE)
+
+
+def test_other_configurations_of_gin_are_left_alone():
+    gin.clear_config()
+    try:
+        gin.parse_config_files_and_bindings([], ["A_MACRO = 1"])
+    finally:
+        gin.clear_config()
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (GUIDANCE, MODEL, RUN, RATE),
+        (GUIDANCE, RUN, MODEL, RATE),
+        (MODEL, GUIDANCE, RUN, RATE),
+        (RUN, GUIDANCE, MODEL, RATE),
+        (FROZEN, MODEL, RUN),
+        (RUN, FROZEN, MODEL),
+        (MODEL, RUN, FROZEN, RATE),  # which would learn nothing
+        (MODEL, RUN, NEXT_BATCH),
+    ],
+)
+def test_guidance_that_is_not_used_is_an_error(user_file, lines):
+    with pytest.raises(ValueError, match="after the model and run files"):
+        user_file(*lines)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (MODEL, RUN, GUIDANCE, NEXT_BATCH, RATE),
+        (MODEL, RUN, GUIDANCE, RATE),
+        (RUN, MODEL, GUIDANCE, RATE),
+        (MODEL, RUN, FROZEN),
+    ],
+)
+def test_guidance_after_the_model_and_run_files_is_used(user_file, lines):
+    user_file(*lines)
+
+
+def test_the_next_batch_before_held_out_guidance_is_an_error(user_file):
+    with pytest.raises(ValueError, match="next_batch.gin' last"):
+        user_file(MODEL, RUN, NEXT_BATCH, GUIDANCE, RATE)
+
+
+# What gin files and command lines may say where something else is meant.
+TEXTS = st.text(string.ascii_letters, max_size=3)
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 12),
+    st.integers(),
+    st.sampled_from([2**31, 2**32, 2**40, 10**400]),
+    st.floats(-2, 2),
+    st.floats(),
+    TEXTS,
+)
+ANYTHING = st.one_of(
+    SCALARS,
+    st.lists(SCALARS, max_size=2),
+    st.tuples(SCALARS),
+    st.dictionaries(st.sampled_from(["inputs", "targets", 1]), SCALARS, max_size=2),
+)
+examples = lambda number: hypothesis.settings(
+    max_examples=number, derandomize=True, deadline=None, database=None
+)
+
+
+@contextlib.contextmanager
+def runs_or_names_the_setting():
+    """Lets ValueErrors that this project raises pass."""
+    try:
+        yield
+    except ValueError as error:
+        *_, frame = traceback.extract_tb(error.__traceback__)
+        assert "/t5x/" in frame.filename or "/gbt_t5x/" in frame.filename, error
+
+
+def changed(*names, number=25):
+    """A test of a function of settings, for arbitrary values of each of them."""
+
+    def decorate(run):
+        @text_runs.embedded_only
+        @pytest.mark.parametrize("name", names)
+        def test(name):
+            given = hypothesis.given(ANYTHING)(lambda value: run({name: value}))
+            examples(number)(given)()
+
+        return test
+
+    return decorate
+
+
+@changed(
+    "factors",
+    "base_learning_rate",
+    "warmup_steps",
+    "decay_factor",
+    "steps_per_decay",
+    "steps_per_cycle",
+    "step_offset",
+    "min_learning_rate",
+)
+def test_schedules(settings):
+    with runs_or_names_the_setting():
+        schedule = utils.create_learning_rate_scheduler(**settings)
+        jax.eval_shape(schedule, jnp.int32(1))
+
+
+@text_runs.embedded_only
+@pytest.mark.parametrize("name", ["base_learning_rate", "warmup_steps"])
+def test_schedules_take_no_negative_numbers(name):
+    with pytest.raises(ValueError, match=f"{name}=-1: must be"):
+        utils.create_learning_rate_scheduler(**{name: -1})
+
+
+@text_runs.embedded_only
+@pytest.mark.parametrize("factors", ["linear_warmup", "rsqrt_decay"])
+def test_a_warmup_of_no_steps_is_an_error_where_it_is_divided_by(factors):
+    utils.create_learning_rate_scheduler("constant", warmup_steps=0)
+    with pytest.raises(ValueError, match="warmup_steps=0: must be at least 1"):
+        utils.create_learning_rate_scheduler(f"constant * {factors}", warmup_steps=0)
+
+
+@changed(
+    "learning_rate",
+    "factored",
+    "multiply_by_parameter_scale",
+    "beta1",
+    "decay_rate",
+    "step_offset",
+    "clipping_threshold",
+    "weight_decay_rate",
+    "min_dim_size_to_factor",
+    "epsilon1",
+    "epsilon2",
+    "logical_factor_rules",
+)
+def test_adafactor(settings):
+    params = {"w": jnp.ones((4, 3))}
+
+    def update(params):
+        optimizer = optimizer_def.create(params)
+        return optimizer.apply_gradient(params, learning_rate=0.1).target
+
+    with runs_or_names_the_setting():
+        optimizer_def = adafactor.Adafactor(**settings)
+        jax.eval_shape(update, params)
+
+
+SHAPES = {"encoder_input_tokens": (1, 2), "decoder_input_tokens": (1, 2)}
+
+
+@changed(
+    "vocab_size",
+    "dtype",
+    "emb_dim",
+    "num_heads",
+    "num_encoder_layers",
+    "num_decoder_layers",
+    "head_dim",
+    "mlp_dim",
+    "mlp_activations",
+    "dropout_rate",
+    "logits_via_embedding",
+    "float32_attention_logits",
+)
+def test_network(settings):
+    sizes = dict.fromkeys(
+        ("vocab_size", "emb_dim", "num_heads", "head_dim", "mlp_dim"), 4
+    )
+    layers = {"num_encoder_layers": 1, "num_decoder_layers": 1}
+    with runs_or_names_the_setting():
+        config = network.T5Config(**sizes | layers | settings)
+        if max(config.num_encoder_layers, config.num_decoder_layers) > 2:
+            return  # they are of any number, and traced one by one
+        model = tiny.make_model(adafactor.Adafactor())
+        model.module = network.Transformer(config)
+        rng = jax.random.PRNGKey(0)
+        jax.eval_shape(lambda: model.get_initial_variables(rng, SHAPES))
+
+
+MODEL_OF_TINY = tiny.make_model(adafactor.Adafactor())
+
+
+@changed(
+    "module",
+    "input_vocabulary",
+    "output_vocabulary",
+    "optimizer_def",
+    "decode_fn",
+    "label_smoothing",
+    "z_loss",
+    "loss_normalizing_factor",
+    "default_decoder_params",
+)
+def test_model(settings):
+    stock = MODEL_OF_TINY
+    arguments = {
+        "module": stock.module,
+        "input_vocabulary": stock.input_vocabulary,
+        "output_vocabulary": stock.output_vocabulary,
+        "optimizer_def": stock.optimizer_def,
+    }
+    batch = {name: jnp.ones((1, 2), jnp.int32) for name in SHAPES}
+    batch["decoder_target_tokens"] = batch["decoder_input_tokens"]
+    with runs_or_names_the_setting():
+        model = models.EncoderDecoderModel(**arguments | settings)
+        model._compute_logits = lambda *args: jnp.zeros((1, 2, 8))
+        jax.eval_shape(lambda batch: model.loss_fn({}, batch, None)[0], batch)
+
+
+@changed("num_decodes", "return_all_decodes")
+def test_decoder_params(settings):
+    with runs_or_names_the_setting():
+        models.DecoderParams(**settings)
+
+
+@changed("num_decodes", "alpha", "max_decode_len")
+def test_beam_search(settings):
+    decode(decoding.beam_search, settings)
+
+
+@changed(
+    "num_decodes",
+    "temperature",
+    "topk",
+    "topp",
+    "max_decode_steps",
+    "rescale_log_probs",
+)
+def test_temperature_sample(settings):
+    decode(decoding.temperature_sample, settings)
+
+
+def decode(decode_fn, settings):
+    if isinstance(settings.get("num_decodes"), int) and settings["num_decodes"] > 99:
+        return  # of any number, as memory allows
+
+    def to_logits(state):
+        return jnp.zeros((state.cur_token.shape[0], 300)), state.cache
+
+    with runs_or_names_the_setting():
+        jax.eval_shape(
+            lambda inputs: decode_fn(inputs, {}, to_logits, eos_id=1, **settings),
+            jnp.zeros((1, 3), jnp.int32),
+        )
+
+
+@changed(
+    "mixture_or_task_name",
+    "task_feature_lengths",
+    "split",
+    "batch_size",
+    "shuffle",
+    "seed",
+    "use_cached",
+    "pack",
+    "module",
+    "use_memory_cache",
+    "trim_output_features",
+)
+def test_dataset_config(settings):
+    with runs_or_names_the_setting():
+        tiny.dataset_cfg(**{"split": "train"} | settings)
+
+
+@changed("dtype", "period", "keep", "save_dataset")
+def test_saving(settings):
+    with runs_or_names_the_setting():
+        utils.SaveCheckpointConfig(**settings)
+
+
+@changed(
+    "path",
+    "mode",
+    "assignment_map",
+    "strict",
+    "fallback_to_scratch",
+    "dtype",
+    "restore_dataset",
+)
+def test_restoring(settings):
+    with runs_or_names_the_setting():
+        utils.restore_path(utils.RestoreCheckpointConfig(**{"path": []} | settings))
+
+
+@changed("num_partitions", "model_parallel_submesh", "logical_axis_rules")
+def test_partitioner(settings):
+    with runs_or_names_the_setting():
+        partitioning.PjitPartitioner(**settings).mesh  # noqa: B018
+
+
+@changed("activation_partitioning_dims", "parameter_partitioning_dims")
+def test_axis_rules(settings):
+    with runs_or_names_the_setting():
+        partitioning.standard_logical_axis_rules(**settings)
+
+
+@pytest.fixture(scope="module")
+def trainer_arguments():
+    partitioner = partitioning.PjitPartitioner(num_partitions=1)
+    initializer = utils.TrainStateInitializer(
+        MODEL_OF_TINY.optimizer_def,
+        MODEL_OF_TINY.get_initial_variables,
+        SHAPES,
+        partitioner,
+    )
+    return {
+        "model": MODEL_OF_TINY,
+        "train_state": initializer.global_train_state_shape,
+        "partitioner": partitioner,
+        "eval_names": [],
+        "summary_dir": None,
+        "train_state_axes": initializer.train_state_axes,
+        "rng": jax.random.PRNGKey(0),
+        "learning_rate_fn": lambda step: 0.1,
+    }
+
+
+@text_runs.embedded_only
+@examples(60)
+@hypothesis.given(number=ANYTHING)
+def test_microbatches(number, trainer_arguments):
+    with runs_or_names_the_setting():
+        trainer.Trainer(**trainer_arguments, num_microbatches=number)
+
+
+class Checked(Exception):
+    """Nothing was wrong with the settings, and the work would begin."""
+
+
+@contextlib.contextmanager
+def no_work():
+    """Lets programs check their settings alone, in a folder of their own."""
+
+    def begin(*args, **kwargs):
+        raise Checked
+
+    key_type = jax.config.jax_default_prng_impl
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.chdir(folder)
+        patch.setattr(train_script, "_training_data", begin)
+        patch.setattr(utils, "verify_matching_vocabs", begin)
+        try:
+            yield
+        finally:
+            jax.config.update("jax_default_prng_impl", key_type)
+
+
+MACROS = {
+    BASELINE: [
+        "BATCH_SIZE",
+        "CHECKPOINT_PERIOD",
+        "DROPOUT_RATE",
+        "EVAL_PERIOD",
+        "EVAL_STEPS",
+        "LABEL_SMOOTHING",
+        "LOSS_NORMALIZING_FACTOR",
+        "MIXTURE_OR_TASK_MODULE",
+        "MIXTURE_OR_TASK_NAME",
+        "MODEL_DIR",
+        "OPTIMIZER",
+        "RANDOM_SEED",
+        "SHUFFLE_TRAIN_EXAMPLES",
+        "STATS_PERIOD",
+        "TASK_FEATURE_LENGTHS",
+        "TRAIN_STEPS",
+        "TRAIN_STEPS_RELATIVE",
+        "USE_CACHED_TASKS",
+        "USE_HARDWARE_RNG",
+        "VOCABULARY",
+        "Z_LOSS",
+        "network.T5Config.emb_dim",
+        "adafactor.Adafactor.decay_rate",
+    ],
+    "gin/offline_translation_baseline.gin": [
+        "LEARNING_RATE",
+        "NUM_BEAMS",
+        "WARMUP_STEPS",
+    ],
+    "gin/t5_small_finetune_baseline.gin": ["RESET", "INITIAL_CHECKPOINT_PATH"],
+}
+IN_GIN = ANYTHING.filter(
+    lambda value: "nan" not in repr(value) and "inf" not in repr(value)
+)
+
+
+@text_runs.embedded_only
+@pytest.mark.parametrize("gin_file", MACROS)
+def test_macros_of_training(gin_file):
+    @examples(2 * len(MACROS[gin_file]))
+    @hypothesis.given(st.sampled_from(MACROS[gin_file]), IN_GIN)
+    def check(macro, value):
+        with runs_or_names_the_setting(), contextlib.suppress(Checked), no_work():
+            with gin_runs.arguments(gin_file, f"{macro} = {value!r}") as kwargs:
+                train_script.train(**kwargs)
+
+    check()
+
+
+@changed(
+    "mode",
+    "checkpoint_period",
+    "shard_id",
+    "num_shards",
+    "merge_chunked_results",
+    "fallback_init_rng",
+    "output_vocab_feature_name",
+    "file_extension",
+    "output_dir",
+)
+def test_infer(settings):
+    arguments = {
+        "mode": "predict",
+        "model": MODEL_OF_TINY,
+        "dataset_cfg": tiny.dataset_cfg("validation"),
+        "restore_checkpoint_cfg": utils.RestoreCheckpointConfig("/unused"),
+        "partitioner": partitioning.PjitPartitioner(num_partitions=1),
+        "output_dir": "unused",
+        "checkpoint_period": 1,
+    }
+    with runs_or_names_the_setting(), contextlib.suppress(Checked), no_work():
+        infer_script.infer(**arguments | settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BATCH_SIZE", 0),
+        ("BATCH_SIZE", "8"),
+        ("BATCH_SIZE", True),
+        ("CHECKPOINT_PERIOD", -1),
+        ("DROPOUT_RATE", 1),
+        ("DROPOUT_RATE", "a"),
+        ("EVAL_PERIOD", -5),
+        ("EVAL_STEPS", 0),
+        ("EVAL_STEPS", 1.5),
+        ("LABEL_SMOOTHING", 1),
+        ("LOSS_NORMALIZING_FACTOR", 0),
+        ("LOSS_NORMALIZING_FACTOR", "MEAN"),
+        ("MODEL_DIR", None),
+        ("MODEL_DIR", ""),
+        ("OPTIMIZER", 5),
+        ("RANDOM_SEED", 2**40),
+        ("STATS_PERIOD", -1),
+        ("TASK_FEATURE_LENGTHS", {"inputs": 0}),
+        ("TASK_FEATURE_LENGTHS", {"inputs": "8"}),
+        ("TASK_FEATURE_LENGTHS", 8),
+        ("TRAIN_STEPS", -1),
+        ("TRAIN_STEPS", "x"),
+        ("TRAIN_STEPS", 1.5),
+        ("USE_CACHED_TASKS", "no"),
+        ("Z_LOSS", -1),
+        ("adafactor.Adafactor.decay_rate", -1),
+        ("network.T5Config.dtype", "float33"),
+        ("network.T5Config.emb_dim", 0),
+        ("network.T5Config.mlp_activations", ("glu",)),
+        ("network.T5Config.mlp_activations", ()),
+        ("partitioning.PjitPartitioner.num_partitions", 0),
+        ("partitioning.PjitPartitioner.num_partitions", 1.5),
+        ("utils.SaveCheckpointConfig.keep", 0),
+    ],
+)
+@text_runs.embedded_only
+def test_a_wrong_value_is_an_error_that_shows_it(name, value):
+    with pytest.raises(ValueError, match=re.escape(f"={value!r}")), no_work():
+        with gin_runs.arguments(BASELINE, f"{name} = {value!r}") as kwargs:
+            train_script.train(**kwargs)
+
+
+@text_runs.embedded_only
+def test_every_missing_setting_is_named_at_once():
+    bindings = [f"{name} = %gin.REQUIRED" for name in ("ONE", "ANOTHER")]
+    try:
+        with pytest.raises(ValueError, match="set ANOTHER, ONE: as in --gin.ANOTHER="):
+            gin_utils.parse_gin_flags(["."], [], bindings)
+    finally:
+        gin.clear_config()
+
+
+@text_runs.embedded_only
+def test_other_errors_keep_their_traceback():
+    for fault in (KeyError("a"), OSError("a disk"), ValueError("of a library")):
+        with pytest.raises(type(fault)), gin_utils._short_errors():
+            raise fault
+
+
+@text_runs.embedded_only
+def test_the_message_of_an_error_comes_alone(tmp_path):
+    arguments = ["--gin_file=" + GUIDED, f"--gin.MODEL_DIR={str(tmp_path)!r}"]
+    result = subprocess.run(
+        [sys.executable, "-m", "t5x.train", *arguments, "--gin.TRAIN_STEPS=-1"],
+        cwd=gin_runs.ROOT,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
+        "error: train.total_steps=-1: must be a whole number in [0, 2147483647] "
+        "(TRAIN_STEPS)"
+    )
+    assert "Traceback" not in result.stderr
