@@ -18,50 +18,6 @@ Batch = Mapping[str, jax.Array]
 MetricsMap = dict[str, clu_metrics.Metric]
 
 
-class BaseModel(abc.ABC):
-    """What training, evaluation and inference need of a model."""
-
-    FEATURE_CONVERTER_CLS: Callable[..., seqio.FeatureConverter]
-
-    def __init__(self, optimizer_def: optimizers.OptimizerDef):
-        self.optimizer_def = optimizer_def
-
-    @abc.abstractmethod
-    def loss_fn(
-        self, params: Any, batch: Batch, dropout_rng: jax.Array | None
-    ) -> tuple[jax.Array, MetricsMap]:
-        """The training loss of a batch, and metrics. No key means no dropout."""
-
-    def eval_fn(self, params: Any, batch: Batch) -> tuple[jax.Array, MetricsMap]:
-        """The loss without dropout."""
-        return self.loss_fn(params, batch, None)
-
-    def predict_batch(
-        self, params: Any, batch: Batch, rng: jax.Array | None = None
-    ) -> jax.Array:
-        """The predicted tokens of every example: (batch, targets length)."""
-        return self.predict_batch_with_aux(params, batch, rng)[0]
-
-    @abc.abstractmethod
-    def predict_batch_with_aux(
-        self, params: Any, batch: Batch, rng: jax.Array | None = None
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The predicted tokens, and what else is known of every example."""
-
-    @abc.abstractmethod
-    def score_batch(self, params: Any, batch: Batch) -> jax.Array:
-        """The log probability of every example's targets: (batch,)."""
-
-    @abc.abstractmethod
-    def get_initial_variables(
-        self,
-        rng: jax.Array,
-        input_shapes: Mapping[str, tuple[int, ...]],
-        input_types: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """The network's variables before training: `params` and `params_axes`."""
-
-
 @checked
 @dataclasses.dataclass(frozen=True)
 class DecoderParams:
@@ -71,8 +27,10 @@ class DecoderParams:
     num_decodes: Count = 1
 
 
-class BaseTransformerModel(BaseModel):
-    """A model of tokens."""
+class BaseTransformerModel(abc.ABC):
+    """What training, evaluation and inference need of a model of tokens."""
+
+    FEATURE_CONVERTER_CLS: Callable[..., seqio.FeatureConverter]
 
     @checked
     def __init__(
@@ -91,7 +49,7 @@ class BaseTransformerModel(BaseModel):
         | None = None,
         default_decoder_params: DecoderParams | None = None,
     ):
-        super().__init__(optimizer_def)
+        self.optimizer_def = optimizer_def
         self.module = module
         self.input_vocabulary = input_vocabulary
         self.output_vocabulary = output_vocabulary
@@ -107,8 +65,33 @@ class BaseTransformerModel(BaseModel):
     ) -> jax.Array:
         """(batch, length, vocabulary)."""
 
+    @abc.abstractmethod
+    def get_initial_variables(self, rng, input_shapes, input_types=None) -> Any:
+        """The network's variables before training: `params` and `params_axes`."""
+
+    @abc.abstractmethod
+    def score_batch(self, params: Any, batch: Batch) -> jax.Array:
+        """Σ decoder_loss_weights·log probability, without z-loss: (batch,)."""
+
+    @abc.abstractmethod
+    def predict_batch_with_aux(
+        self, params: Any, batch: Batch, rng: jax.Array | None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The predicted tokens, and what else is known of every example."""
+
+    def predict_batch(self, params, batch, rng=None) -> jax.Array:
+        """The predicted tokens of every example: (batch, targets length)."""
+        return self.predict_batch_with_aux(params, batch, rng)[0]
+
+    def eval_fn(self, params, batch) -> tuple[jax.Array, MetricsMap]:
+        """The loss without dropout."""
+        return self.loss_fn(params, batch, None)
+
     def loss_fn(self, params, batch, dropout_rng):
-        """Cross entropy summed over the target tokens (divided by the loss factor)."""
+        """Cross entropy summed over the target tokens (divided by the loss factor).
+
+        No key means no dropout.
+        """
         logits = self._compute_logits(params, batch, dropout_rng)
         factor, weights = losses.get_loss_normalizing_factor_and_weights(
             self._loss_normalizing_factor, batch
@@ -267,7 +250,6 @@ class EncoderDecoderModel(BaseTransformerModel):
         return decodes[:, -1], {"scores": scores[:, -1]}
 
     def score_batch(self, params: Any, batch: Batch) -> jax.Array:
-        """Σ decoder_loss_weights·log probability, without z-loss: (batch,)."""
         logits = self._compute_logits(params, batch)
         targets = common_utils.onehot(batch["decoder_target_tokens"], logits.shape[-1])
         nll, _ = losses.cross_entropy_with_logits(logits, targets, 0.0)

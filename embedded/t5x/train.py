@@ -93,9 +93,8 @@ def train(
 
     Raises:
         ValueError: settings of a wrong type or range; periods of which one is not a
-            multiple of the other; a checkpoint
-            past total_steps, or of other arrays; no task has the split; vocabularies
-            that are not the model's; actions of other keys.
+            multiple of the other; a checkpoint past total_steps, or of other arrays; no
+            task has the split; vocabularies that are not the model's; unknown actions.
         SystemExit: SIGTERM or SIGINT stopped the run, with 128 plus its number.
     """
     del concurrent_metrics
@@ -109,11 +108,9 @@ def train(
         if cfg:
             verify_matching_vocabs_fn(cfg, model)
     evaluates = bool(train_eval_dataset_cfg or infer_eval_dataset_cfg)
-    periods = training_loop.Periods(
-        eval=(evaluates and eval_period) or 0,
-        save=(checkpoint_cfg.save.period or 0) if checkpoint_cfg.save else 0,
-        stats=stats_period,
-    )
+    eval_period = (evaluates and eval_period) or 0
+    save_period = (checkpoint_cfg.save and checkpoint_cfg.save.period) or 0
+    chunk = training_loop.shorter_period(eval_period, save_period)
     if train_eval_dataset_cfg and not eval_steps:
         raise ValueError("train.eval_steps=0: must be at least 1 to evaluate")
     if use_hardware_rng or random_seed is None:
@@ -135,7 +132,7 @@ def train(
     )
     shapes = initializer.global_train_state_shape
     utils.log_model_info(os.path.join(model_dir, "model-info.txt"), shapes, partitioner)
-    train_state = _first_state(
+    train_state = _start_or_resume(
         initializer, checkpoint_cfg, model_dir, init_rng, train_iter
     )
     first_step = int(train_state.step)
@@ -184,7 +181,10 @@ def train(
             all_actions,
         ),
         actions=all_actions,
-        periods=periods,
+        eval_period=eval_period,
+        save_period=save_period,
+        stats_period=stats_period,
+        chunk=chunk,
         progress=progress,
         first_step=first_step,
         total_steps=total_steps,
@@ -237,27 +237,6 @@ def _eval_data(
     )
 
 
-def _first_state(
-    initializer: utils.TrainStateInitializer,
-    checkpoint_cfg: utils.CheckpointConfig,
-    model_dir: str,
-    init_rng: jax.Array,
-    train_iter: dataset_iterator.DatasetIterator,
-) -> Any:
-    """From the newest checkpoint in model_dir, else from a given one, else anew."""
-    save_cfg, restore_cfg = checkpoint_cfg.save, checkpoint_cfg.restore
-    if checkpoints.all_steps(model_dir):
-        with_dataset = bool(save_cfg and save_cfg.save_dataset)
-        resume = utils.RestoreCheckpointConfig(model_dir, restore_dataset=with_dataset)
-        return initializer.restore(
-            utils.restore_paths(resume)[0], resume, ds_iter=train_iter, resuming=True
-        )
-    path = utils.restore_path(restore_cfg) if restore_cfg else None
-    if restore_cfg and path:
-        return initializer.restore(path, restore_cfg, init_rng, train_iter)
-    return initializer.from_scratch(init_rng)
-
-
 def _saver(
     checkpoint_cfg: utils.CheckpointConfig,
     model_dir: str,
@@ -278,6 +257,27 @@ def _saver(
         keep=cfg.keep,
         period=cfg.period,
     )
+
+
+def _start_or_resume(
+    initializer: utils.TrainStateInitializer,
+    checkpoint_cfg: utils.CheckpointConfig,
+    model_dir: str,
+    init_rng: jax.Array,
+    train_iter: dataset_iterator.DatasetIterator,
+) -> Any:
+    """From the newest checkpoint in model_dir, else from a given one, else anew."""
+    save_cfg, restore_cfg = checkpoint_cfg.save, checkpoint_cfg.restore
+    if checkpoints.all_steps(model_dir):
+        with_dataset = bool(save_cfg and save_cfg.save_dataset)
+        resume = utils.RestoreCheckpointConfig(model_dir, restore_dataset=with_dataset)
+        return initializer.restore(
+            utils.restore_paths(resume)[0], resume, ds_iter=train_iter, resuming=True
+        )
+    path = utils.restore_path(restore_cfg) if restore_cfg else None
+    if restore_cfg and path:
+        return initializer.restore(path, restore_cfg, init_rng, train_iter)
+    return initializer.from_scratch(init_rng)
 
 
 if __name__ == "__main__":

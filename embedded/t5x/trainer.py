@@ -91,7 +91,7 @@ class MetricsManager:
 
 
 def accumulate_grads_microbatched(
-    model: models.BaseModel,
+    model: models.BaseTransformerModel,
     train_state: train_state_lib.FlaxOptimTrainState,
     batch: Batch,
     dropout_rng: jax.Array,
@@ -182,7 +182,7 @@ def train_with_lr(
     batch: Batch,
     learning_rate: jax.Array,
     dropout_rng: jax.Array,
-    model: models.BaseModel,
+    model: models.BaseTransformerModel,
     num_microbatches: int | None,
     weight_metrics_computer: None = None,
     data_partition_spec: PartitionSpec = PartitionSpec("data"),
@@ -202,7 +202,7 @@ class Trainer:
     @checked
     def __init__(
         self,
-        model: models.BaseModel,
+        model: models.BaseTransformerModel,
         train_state: train_state_lib.FlaxOptimTrainState,
         partitioner: partitioning.PjitPartitioner,
         eval_names: Sequence[str],

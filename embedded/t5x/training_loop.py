@@ -23,36 +23,27 @@ from t5x import (
 import tensorflow as tf
 
 
-@dataclasses.dataclass(frozen=True)
-class Periods:
-    """Steps between evaluations, checkpoints and summaries; 0 or None for never.
+def shorter_period(eval_period: int, save_period: int) -> int | None:
+    """The shorter of two periods, if there is one.
 
     Raises:
-        ValueError: neither of the first two is a multiple of the other.
+        ValueError: the other is no multiple of it.
     """
-
-    eval: int
-    save: int
-    stats: int | None
-
-    def __post_init__(self):
-        given = [p for p in (self.eval, self.save) if p]
-        if given and max(given) % min(given):
-            raise ValueError(
-                f"eval_period={self.eval} and SaveCheckpointConfig.period={self.save}: "
-                "one must be a multiple of the other"
-            )
-
-    @property
-    def shortest(self) -> int | None:
-        return min((p for p in (self.eval, self.save) if p), default=None)
+    periods = [p for p in (eval_period, save_period) if p]
+    if periods and max(periods) % min(periods):
+        raise ValueError(
+            f"eval_period={eval_period} and SaveCheckpointConfig.period={save_period}: "
+            "one must be a multiple of the other"
+        )
+    return min(periods, default=None)
 
 
 @dataclasses.dataclass
 class Run:
     """The loop over steps, with what happens between them.
 
-    Metrics are computed while training goes on, unless actions wait for them.
+    Metrics are computed while training goes on, unless actions wait for them. Periods are
+    numbers of steps, 0 for never; `chunk` is the shorter of the first two, or None.
     """
 
     trainer: trainer_lib.Trainer
@@ -61,7 +52,10 @@ class Run:
     save_cfg: utils.SaveCheckpointConfig | None
     evaluations: "Evaluations"
     actions: actions_lib.Actions
-    periods: Periods
+    eval_period: int
+    save_period: int
+    stats_period: int | None
+    chunk: int | None
     progress: progress_lib.Progress
     first_step: int
     total_steps: int
@@ -91,14 +85,14 @@ class Run:
 
     def _one_period(self, stop: signals.Stop) -> None:
         """Trains to the next checkpoint, evaluation or the end, and does what is due."""
-        chunk = self.periods.shortest or self.total_steps
+        chunk = self.chunk or self.total_steps
         # Periods count from the first step of this process, as in T5X.
         done = self.step - self.first_step
         end = min(self.first_step + (done // chunk + 1) * chunk, self.total_steps)
         self._train_until(end)
-        if self._due(self.periods.save):
+        if self._due(self.save_period):
             self.save()
-        if self._due(self.periods.eval):
+        if self._due(self.eval_period):
             stop.unless_received(lambda: self.evaluations.run(self.step))
 
     def _due(self, period: int) -> bool:
@@ -106,7 +100,7 @@ class Run:
         return bool(period) and (at_period or self.step == self.total_steps)
 
     def _train_until(self, end: int) -> None:
-        """Trains to a step, with a summary every `periods.stats`."""
+        """Trains to a step, with a summary every `stats_period`."""
 
         def report(at: int, future: concurrent.futures.Future) -> None:
             if not future.exception():
@@ -114,7 +108,7 @@ class Run:
 
         stopped = False
         while self.step < end and not stopped:
-            num_steps = min(end - self.step, self.periods.stats or end)
+            num_steps = min(end - self.step, self.stats_period or end)
             summary = self.trainer.train(self.train_iter, num_steps, start_step=self.step)
             stopped = self.trainer.stop_training
             self.step = (

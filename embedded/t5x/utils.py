@@ -11,38 +11,17 @@ import jax
 from t5x import checkpoints, optimizers, partitioning, train_state as train_state_lib
 from t5x.checks import Count, Dtype, Whole, checked
 from t5x.datasets import (
-    DatasetConfig,
-    ShardedDatasetIterator,
-    get_dataset,
-    get_task_or_mixture,
-    get_tasks_with_split,
-    get_training_eval_datasets,
-    prepare_train_iter,
-    verify_matching_vocabs,
+    DatasetConfig as DatasetConfig,
+    ShardedDatasetIterator as ShardedDatasetIterator,
+    get_dataset as get_dataset,
+    get_task_or_mixture as get_task_or_mixture,
+    get_tasks_with_split as get_tasks_with_split,
+    get_training_eval_datasets as get_training_eval_datasets,
+    prepare_train_iter as prepare_train_iter,
+    verify_matching_vocabs as verify_matching_vocabs,
 )
-from t5x.inference import get_infer_fn
-from t5x.schedules import create_learning_rate_scheduler
-
-__all__ = [
-    "CheckpointConfig",
-    "DatasetConfig",
-    "RestoreCheckpointConfig",
-    "SaveCheckpointConfig",
-    "ShardedDatasetIterator",
-    "TrainStateInitializer",
-    "create_learning_rate_scheduler",
-    "flatten_dict_string_keys",
-    "get_dataset",
-    "get_infer_fn",
-    "get_task_or_mixture",
-    "get_tasks_with_split",
-    "get_training_eval_datasets",
-    "log_model_info",
-    "prepare_train_iter",
-    "restore_path",
-    "restore_paths",
-    "verify_matching_vocabs",
-]
+from t5x.inference import get_infer_fn as get_infer_fn
+from t5x.schedules import create_learning_rate_scheduler as create_learning_rate_scheduler
 
 TrainState = train_state_lib.FlaxOptimTrainState | train_state_lib.InferenceState
 

@@ -247,8 +247,8 @@ class Transformer(nn.Module):
             encoder_input_tokens: (batch, inputs length), of which 0 is masked.
             decoder_input_tokens: (batch, targets length), targets shifted right.
             decoder_target_tokens: (batch, targets length); 0 is padding.
-            encoder_segment_ids: see `__call__`.
-            decoder_segment_ids: see `__call__`.
+            encoder_segment_ids: of packed examples, or None.
+            decoder_segment_ids: likewise.
             decoder_positions: unused; attention knows relative positions.
             enable_dropout: needs a key named "dropout".
             decode: one position a call, with those before it in the collection
@@ -300,21 +300,10 @@ class Transformer(nn.Module):
         enable_dropout: bool = True,
         decode: bool = False,
     ) -> jax.Array:
-        """Logits of every target token given those before it.
+        """Logits of every target token given those before it: `encode`, then `decode`.
 
-        Args:
-            encoder_input_tokens: (batch, inputs length); 0 is padding.
-            decoder_input_tokens: (batch, targets length), targets shifted right.
-            decoder_target_tokens: (batch, targets length); 0 is padding.
-            encoder_segment_ids: of packed examples; attention stays within a segment.
-            decoder_segment_ids: likewise.
-            encoder_positions: unused; attention knows relative positions.
-            decoder_positions: unused.
-            enable_dropout: needs a key named "dropout".
-            decode: see `decode`.
-
-        Returns:
-            (batch, targets length, vocab_size).
+        Attention stays within a segment of packed examples. Dropout needs a key named
+        "dropout".
         """
         del encoder_positions
         encoded = self.encode(encoder_input_tokens, encoder_segment_ids, enable_dropout)
