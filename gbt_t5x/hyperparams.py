@@ -9,7 +9,7 @@ activation (Table 5 of the paper has the first two): exp(λ) in (0, ∞), or the
     beta1              sigmoid    [1e-6, 1 - 1e-6] momentum
     beta2              sigmoid    [1e-6, 1 - 1e-6] decay of the second moment
     epsilon            exp        [1e-18, 1e6]     added to the second moment or root
-    weight_decay       exp        [1e-12, 10]      weight decay
+    weight_decay       exp        [1e-12, 1]       weight decay
     decay_rate         sigmoid    [1e-6, 1 - 1e-6] Adafactor's c: the decay is 1 - t^-c
     clipping_threshold exp        [1e-6, 1e6]      Adafactor's largest RMS of an update
 
@@ -74,7 +74,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "beta1": (1e-6, 1 - 1e-6),
     "beta2": (1e-6, 1 - 1e-6),
     "epsilon": (1e-18, 1e6),
-    "weight_decay": (1e-12, 10.0),
+    "weight_decay": (1e-12, 1.0),
     "decay_rate": (1e-6, 1 - 1e-6),
     "clipping_threshold": (1e-6, 1e6),
 }
@@ -140,9 +140,8 @@ class HyperParam:
         widest = self.activation.widest
         if widest[0] <= low < high <= widest[1]:
             inverse = self.activation.inverse
-            raw = np.float32(inverse(low)), np.float32(inverse(high))
-            if raw[0] < raw[1]:
-                return raw
+            if checks.float32(low) < checks.float32(high):
+                return np.float32(inverse(low)), np.float32(inverse(high))
         raise ValueError(
             f"the interval of {self.name} is {checks.show(bounds)}: must be two numbers "
             f"(low, high), low < high, within {_interval(widest)}: set BOUNDS, a "
