@@ -39,8 +39,7 @@ def verify_data(cfg: utils.DatasetConfig, model: models.BaseTransformerModel) ->
         _check_features(task, cfg, converter)
         _check_cache(task, cfg)
         for name in converter.TASK_FEATURES:
-            check_vocabulary(task.output_features[name].vocabulary, model)
-    utils.verify_matching_vocabs(cfg, model)
+            _check_vocabulary(task, name, model)
     check_examples(cfg, converter)
 
 
@@ -123,10 +122,17 @@ def _check_cache(task: seqio.Task, cfg: utils.DatasetConfig) -> None:
         )
 
 
-def check_vocabulary(
-    vocabulary: seqio.Vocabulary, model: models.BaseTransformerModel
+def _check_vocabulary(
+    task: seqio.Task, feature: str, model: models.BaseTransformerModel
 ) -> None:
-    """Raises ValueError unless the model has all ids, and masks padding alone."""
+    """Raises ValueError unless a vocabulary is the model's, which masks padding alone."""
+    vocabulary = task.output_features[feature].vocabulary
+    of_model = {"inputs": model.input_vocabulary, "targets": model.output_vocabulary}
+    if of_model.get(feature, vocabulary) != vocabulary:
+        raise ValueError(
+            f"task {task.name} has the vocabulary {vocabulary} of {feature!r}, the model "
+            f"{of_model[feature]}: set VOCABULARY to the task's"
+        )
     size = getattr(getattr(model.module, "config", None), "vocab_size", None)
     if size is not None and vocabulary.vocab_size > size:
         raise ValueError(
