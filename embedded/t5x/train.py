@@ -83,9 +83,8 @@ def train(
 
     Raises:
         ValueError: settings of a wrong type or range; periods of which one is not a
-            multiple of the other; a checkpoint
-            past total_steps, or of other arrays; no task has the split; vocabularies
-            that are not the model's.
+            multiple of the other; a checkpoint past total_steps, or of other arrays; no
+            task has the split; vocabularies that are not the model's.
     """
     os.makedirs(model_dir, exist_ok=True)
     evaluates = bool(train_eval_dataset_cfg or infer_eval_dataset_cfg)
