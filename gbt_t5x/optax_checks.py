@@ -198,7 +198,7 @@ def derivative_faults(
 
     >>> from gbt_t5x.optax_optimizer import OptaxOptimizer
     >>> derivative_faults(OptaxOptimizer(optax.lion), {"beta1": "b1"})
-    {'beta1': 'the update is a step function of b1, or changes only from the next step on'}
+    {'beta1': 'its update is a step function of b1, or changes from the next step on'}
 
     Args:
         base: an `optax_optimizer.OptaxOptimizer`.
@@ -221,23 +221,33 @@ def derivative_faults(
     params, *gradients = (
         core.freeze({"matrix": x, "vector": np.zeros(3, np.float32)}) for x in matrices
     )
-    state = base.init_state(params)
+    try:
+        state = base.init_state(params)
+    except Exception:  # it wants parameters of certain names
+        return {}
 
     def step(values, params, state, grads):
         changed = hyper_params.replace(**values)
-        new = base.apply_gradient(changed, params, state, prepare(grads))
-        return flatten_util.ravel_pytree(new[0])[0], new
+        return base.apply_gradient(changed, params, state, prepare(grads))
+
+    @jax.jit
+    def derivatives(values, params, state, grads):
+        found = {}
+        for setting, value in values.items():
+            by = lambda x, s=setting: step({**values, s: x}, params, state, grads)
+            new, (moved, _) = jax.jvp(by, (value,), (jnp.ones_like(value),))
+            found[setting] = flatten_util.ravel_pytree(moved)[0]
+        return found, new
 
     try:
         jaxpr = jax.make_jaxpr(step)(values, params, state, params).jaxpr
-    except jax.errors.ConcretizationTypeError:
-        why = "one of the arguments has to be known when the step is compiled"
-        return dict.fromkeys(settings, why)
+        for grads in gradients:
+            before = params, state
+            found, (params, state) = derivatives(values, *before, grads)
+    except TypeError as error:
+        reason = str(error).splitlines()[0]
+        return dict.fromkeys(settings, f"it cannot be differentiated: {reason}")
     inputs = dict(zip(sorted(values), jaxpr.invars, strict=False))
-    derivatives = jax.jit(jax.jacfwd(step, has_aux=True))
-    for grads in gradients:
-        before = params, state
-        found, (params, state) = derivatives(values, *before, grads)
 
     def fault(hyperparam, setting):
         if hyperparam in ("beta1", "beta2") and _is_raised(jaxpr, [inputs[setting]]):
@@ -256,8 +266,8 @@ def derivative_faults(
             is_flat &= not np.any(there[setting])
         if is_used and is_flat:
             return (
-                f"the update is a step function of {setting}, or changes only from the "
-                "next step on"
+                f"its update is a step function of {setting}, or changes from the next "
+                "step on"
             )
         return None
 
