@@ -145,7 +145,7 @@ def check_initial_state(name: str, make: Callable[[Any], Any], params: Any) -> N
         make: learning rate -> transformation.
         params: concrete.
     """
-    states = [jax.tree.leaves(make(rate).init(params)) for rate in (0.0, 1.0)]
+    states = (jax.tree.leaves(make(rate).init(params)) for rate in (0.0, 1.0))
     for x, y in zip(*states, strict=True):
         if not np.array_equal(_numbers(x), _numbers(y)):
             raise ValueError(
@@ -178,8 +178,8 @@ def check_update(name: str, make: Callable[[Any], Any], params: Any) -> None:
         updates, params, new_state, state = jax.eval_shape(update, 1.0, params)
     except Exception as error:
         raise ValueError(
-            f"OptaxOptimizer cannot use {name}, which it gives gradients and parameters, "
-            f"and a learning rate that is traced: {type(error).__name__}: {error}"
+            f"OptaxOptimizer cannot use {name}: given gradients, parameters and a traced "
+            f"learning rate it fails, {type(error).__name__}: {error}"
         ) from error
     shapes = lambda tree: [x.shape for x in jax.tree.leaves(tree)]
     if shapes(updates) != shapes(params) or shapes(new_state) != shapes(state):

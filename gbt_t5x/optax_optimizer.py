@@ -57,8 +57,8 @@ class OptaxOptimizer(optimizers.OptimizerDef):
         except Exception:  # it wants parameters of certain names: see init_state
             self._is_checked = False
         else:
-            optax_checks.check_initial_state(name, self._with_rate, params)
             optax_checks.check_update(name, self._with_rate, params)
+            optax_checks.check_initial_state(name, self._with_rate, params)
             self._is_checked = True
 
     def _with_rate(self, learning_rate: Any) -> optax.GradientTransformation:
