@@ -89,25 +89,23 @@ def _check_argument(key: str, value: Any, default: Any) -> None:
         if isinstance(value, str) or _is_number(value):
             raise ValueError(f"{got}: must be True or False")
         return
-    is_decay = bool(_DECAYS.fullmatch(key))
+    is_decay = bool(_DECAYS.fullmatch(key)) and not (_is_number(default) and default >= 1)
     is_named = is_decay or _NOT_NEGATIVE.fullmatch(key)
-    if not _is_number(default) and not (is_named and value is not None):
-        return
-    if value is None and default is None:
+    if value is None or not (is_named or _is_number(default)):
         return
     if not _is_number(value):
         raise ValueError(f"{got}: must be a number")
     if math.isnan(value):
         raise ValueError(f"{got}: must not be NaN")
-    if is_decay and (not _is_number(default) or default < 1) and not 0 <= value < 1:
+    if is_decay and not 0 <= value < 1:
         raise ValueError(f"{got}: must be in [0, 1)")
-    if is_named and value < 0:
-        raise ValueError(f"{got}: must be >= 0")
+    if is_named and not 0 <= value < math.inf:
+        raise ValueError(f"{got}: must be >= 0 and finite")
 
 
 def _is_number(value: Any) -> bool:
     if isinstance(value, (np.ndarray, jax.Array)):
-        return value.ndim == 0 and np.issubdtype(value.dtype, np.number)
+        return value.ndim == 0 and jnp.issubdtype(value.dtype, jnp.number)
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 

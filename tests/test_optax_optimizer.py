@@ -202,7 +202,7 @@ def _keyword_arguments(learning_rate, **arguments):
         (optax.contrib.dpsgd, {}, "dpsgd needs .*: set OptaxOptimizer"),
         (optax.adamw, {"b1": "0.9"}, r"OptaxOptimizer\.b1='0.9': must be a number"),
         (optax.sgd, {"momentum": [0.9]}, r"momentum=\[0.9\]: must be a number"),
-        (optax.adamw, {"eps": None}, "eps=None: must be a number"),
+        (optax.adamw, {"eps": None}, "cannot use adamw: .* it fails, TypeError"),
         (optax.adamw, {"b1": True}, "b1=True: must be a number"),
         (optax.adamw, {"b1": 1.0}, r"b1=1.0: must be in \[0, 1\)"),
         (optax.adamw, {"b2": -0.1}, r"b2=-0.1: must be in \[0, 1\)"),
@@ -212,6 +212,7 @@ def _keyword_arguments(learning_rate, **arguments):
             {"weight_decay_rate": -0.1},
             "weight_decay_rate=-0.1: must be >= 0",
         ),
+        (optax.adamw, {"eps": float("inf")}, "eps=inf: must be >= 0 and finite"),
         (optax.sgd, {"nesterov": "False"}, "nesterov='False': must be True or False"),
         (optax.adamw, {"mu_dtype": "float33"}, "adamw does not take .* TypeError"),
         (lambda learning_rate: None, {}, "gives None, which is no"),
@@ -237,6 +238,7 @@ def test_arguments_may_be_keyword_arguments_masks_and_arrays():
     OptaxOptimizer(_keyword_arguments, momentum=0.9)
     OptaxOptimizer(optax.lars, weight_decay_mask=lambda params: params)
     OptaxOptimizer(optax.sgd, momentum=np.float32(0.9))
+    OptaxOptimizer(optax.adafactor, clipping_threshold=None, momentum=None)
     OptaxOptimizer(optax.adamw, b1=jnp.asarray(0.9), eps=0)
 
 
