@@ -1,4 +1,4 @@
-"""Any optax optimizer as a T5X optimizer, its arguments open to change at every step."""
+"""An optax optimizer as a T5X optimizer, its arguments open to change at every step."""
 
 from collections.abc import Callable
 import dataclasses
