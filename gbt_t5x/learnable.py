@@ -1,14 +1,13 @@
 """Which settings of an optimizer can be learned, and what it calls them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from t5x import optimizers
 
-from gbt_t5x import optax_optimizer
+from gbt_t5x import optax_checks, optax_optimizer
 
 # Names in T5X's Adafactor, then in optax. alpha is no setting of an optimizer.
 _SETTINGS = {
@@ -46,9 +45,18 @@ def settings(base: optimizers.OptimizerDef, hyperparams: Iterable[str]) -> dict[
                 f"{_SMALLEST_ADAFACTOR_EPSILON:g}, not {value:g}: in float32 the "
                 f"derivative overflows at small gradients. Set {epsilon}"
             )
-    decays = [name for name in ("beta1", "beta2") if name in names]
-    if decays and isinstance(base, optax_optimizer.OptaxOptimizer):
-        _check_decays(base, " and ".join(decays))
+    if isinstance(base, optax_optimizer.OptaxOptimizer):
+        rate = {"alpha": "learning_rate"} if "alpha" in hyperparams else {}
+        # HyperParam refuses other values.
+        inside = {k: s for k, s in names.items() if getattr(base.hyper_params, s) > 0}
+        faults = optax_checks.derivative_faults(
+            base, rate | inside, preparation(base, names)
+        )
+        if faults:
+            of = type(base.hyper_params).__name__
+            raise ValueError(
+                "; ".join(f"cannot learn {k} of {of}: {why}" for k, why in faults.items())
+            )
     return names
 
 
@@ -65,27 +73,19 @@ def _setting(base: optimizers.OptimizerDef, name: str) -> str:
     return found[0]
 
 
-def _check_decays(base: optax_optimizer.OptaxOptimizer, decays: str) -> None:
-    """Raises ValueError for optax states whose decays have to be constant."""
-    state = base.optax_state_shape({"": jnp.zeros(())})
-    for node in jax.tree.leaves(state, is_leaf=lambda x: hasattr(x, "mu")):
-        if isinstance(node, optax.ScaleByLionState):
-            raise ValueError(
-                f"cannot learn {decays} of Lion: its update is a sign, whose gradient "
-                "is 0"
-            )
-        if {"count", "mu", "nu"} <= set(getattr(node, "_fields", ())):
-            raise ValueError(
-                f"cannot learn {decays} of {type(base.hyper_params).__name__}: optax "
-                "corrects the bias of moments as if their decays were constant; use "
-                "adam.lamb or adam.adamw of gbt_t5x"
-            )
-
-
 def in_adafactor_root(base: optimizers.OptimizerDef, names: Iterable[str]) -> bool:
     """Whether a hyper-parameter inside Adafactor's v^-1/2 is among the names."""
     is_adafactor = hasattr(base.hyper_params, "decay_rate")
     return is_adafactor and not {"decay_rate", "epsilon"}.isdisjoint(names)
+
+
+def preparation(
+    base: optimizers.OptimizerDef, names: Iterable[str]
+) -> Callable[[Any], Any]:
+    """Gradients -> the gradients that the optimizer is given while it learns."""
+    if in_adafactor_root(base, names):
+        return lambda grads: jax.tree.map(not_all_zero, grads)
+    return lambda grads: grads
 
 
 def not_all_zero(grad: jax.Array) -> jax.Array:

@@ -1,15 +1,16 @@
-"""Any optax optimizer as a T5X optimizer, its arguments open to change at every step."""
+"""An optax optimizer as a T5X optimizer, its arguments open to change at every step."""
 
 from collections.abc import Callable
 import dataclasses
-import inspect
 from typing import Any
 
-from flax import serialization, traverse_util
+from flax import core, serialization, traverse_util
 import jax
 import jax.numpy as jnp
 import optax
 from t5x import optimizers
+
+from gbt_t5x import optax_checks
 
 
 class OptaxOptimizer(optimizers.OptimizerDef):
@@ -39,33 +40,40 @@ class OptaxOptimizer(optimizers.OptimizerDef):
             **arguments: the other arguments; the rest keep their defaults.
 
         Raises:
-            ValueError: it takes no `learning_rate`, or one is given here.
-            TypeError: it does not take one of the arguments.
+            ValueError: it takes no `learning_rate`, or one is given here; it does not
+                take one of the arguments, or not that value; its update needs more than
+                gradients and parameters, or its state depends on the learning rate.
         """
-        parameters = inspect.signature(transformation).parameters
-        name = getattr(transformation, "__name__", str(transformation))
-        if "learning_rate" not in parameters or "learning_rate" in arguments:
-            raise ValueError(
-                f"OptaxOptimizer sets the learning_rate of {name} to the trainer's: "
-                "the transformation has to take it, and OptaxOptimizer not to bind it"
-            )
-        values = {k: p.default for k, p in parameters.items()} | arguments
-        values["learning_rate"] = None
-        missing = [k for k, v in values.items() if v is inspect.Parameter.empty]
-        if missing:
-            raise TypeError(f"OptaxOptimizer: {name} needs {', '.join(missing)}")
+        name, values = optax_checks.arguments(transformation, arguments)
         hyper_params = dataclasses.make_dataclass(
             name, values, namespace={"replace": dataclasses.replace}, frozen=True
         )
-        self._transformation = transformation
-        self._initial = transformation(**values | {"learning_rate": 0.0})
         super().__init__(hyper_params(**values))
+        self._transformation = transformation
+        self._initial = optax_checks.transformation(name, self._with_rate)
+        params = optax_checks.example_params()
+        try:
+            self.optax_state_shape(params)
+        except Exception:  # it wants parameters of certain names: see init_state
+            self._is_checked = False
+        else:
+            optax_checks.check_update(name, self._with_rate, params)
+            optax_checks.check_initial_state(name, self._with_rate, params)
+            self._is_checked = True
+
+    def _with_rate(self, learning_rate: Any) -> optax.GradientTransformation:
+        return self._transformation(
+            **vars(self.hyper_params) | {"learning_rate": learning_rate}
+        )
 
     def optax_state_shape(self, params: Any) -> Any:
         """The optax state of such parameters, shapes in place of its arrays."""
         return jax.eval_shape(self._initial.init, params)
 
     def init_state(self, params: Any) -> optimizers.OptimizerState:
+        if not self._is_checked:
+            name = type(self.hyper_params).__name__
+            optax_checks.check_update(name, self._with_rate, params)
         param_states = _pack(self._initial.init(params))
         return optimizers.OptimizerState(jnp.asarray(0, jnp.int32), param_states)
 
@@ -80,31 +88,58 @@ class OptaxOptimizer(optimizers.OptimizerDef):
     def derive_logical_axes(
         self, optimizer: optimizers.Optimizer, param_logical_axes: Any
     ) -> optimizers.Optimizer:
-        """The axes of parameters, and of what is shaped like them; no others."""
-        like_params = lambda x, param, axes: axes if x.shape == param.shape else None
-        param_states = optax.tree_map_params(
-            self._initial,
-            like_params,
-            self.optax_state_shape(optimizer.target),
-            optimizer.target,
-            param_logical_axes,
-            transform_non_params=lambda _: None,
+        """The axes of parameters, and of what is shaped like them; no others.
+
+        In the state such an array stands at a path that ends in the parameter's.
+        """
+        flatten = lambda tree: traverse_util.flatten_dict(core.unfreeze(tree))
+        shapes = {path: x.shape for path, x in flatten(optimizer.target).items()}
+        axes = flatten(param_logical_axes)
+
+        def axes_of(path, x):
+            ends = (path[i:] for i in range(len(path)))
+            return next((axes[end] for end in ends if shapes.get(end) == x.shape), None)
+
+        flat = flatten(optimizer.state.param_states)
+        param_states = traverse_util.unflatten_dict(
+            {path: axes_of(path, x) for path, x in flat.items()}
         )
-        state = optimizers.OptimizerState(None, _pack(param_states))
+        state = optimizers.OptimizerState(None, param_states)
         return optimizer.replace(target=param_logical_axes, state=state)
 
 
 def _pack(optax_state: Any) -> dict[str, Any]:
-    """Nested dictionaries without the empty ones, which checkpoints do not keep."""
+    """Nested dictionaries of what checkpoints can keep.
+
+    Typed keys become their numbers; empty nodes and arrays of size 0 are left out.
+    """
     flat = traverse_util.flatten_dict(serialization.to_state_dict(optax_state))
-    return traverse_util.unflatten_dict(flat)
+    return traverse_util.unflatten_dict(
+        {
+            path: jax.random.key_data(x) if _is_key(x) else x
+            for path, x in flat.items()
+            if x is not None and x.size
+        }
+    )
 
 
 def _unpack(packed: Any, optax_state: Any) -> Any:
     """An optax state, like the given one, with the values of `_pack`."""
-    empty = traverse_util.empty_node
     shapes = serialization.to_state_dict(optax_state)
     flat = traverse_util.flatten_dict(shapes, keep_empty_nodes=True)
-    flat = {path: x for path, x in flat.items() if x is empty}
-    flat |= traverse_util.flatten_dict(packed)
+    packed = traverse_util.flatten_dict(packed)
+    for path, like in flat.items():
+        if like is None or like is traverse_util.empty_node:
+            continue
+        if not like.size:
+            flat[path] = jnp.empty(like.shape, like.dtype)
+        elif _is_key(like):
+            impl = jax.random.key_impl(jnp.empty(like.shape, like.dtype))
+            flat[path] = jax.random.wrap_key_data(packed[path], impl=impl)
+        else:
+            flat[path] = packed[path]
     return serialization.from_state_dict(optax_state, traverse_util.unflatten_dict(flat))
+
+
+def _is_key(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)

@@ -9,8 +9,7 @@ import optax
 import pytest
 from t5x import adafactor, optimizers
 
-from gbt_t5x import adam, hyperparams as hyperparams_lib, optimizers as guided
-from gbt_t5x.optax_optimizer import OptaxOptimizer
+from gbt_t5x import hyperparams as hyperparams_lib, optimizers as guided
 import tiny
 
 CHOICES = pytest.mark.parametrize("names", [("alpha",), ("beta1",), ("alpha", "beta1")])
@@ -396,35 +395,3 @@ def test_what_is_no_optimizer_is_refused(base):
 def test_a_guided_optimizer_is_not_guided_again():
     with pytest.raises(ValueError, match="must be an unguided optimizer"):
         guided.GuidedOptimizer(_guided(["alpha"]), ["alpha"], 0.1)
-
-
-@pytest.mark.parametrize(
-    ("base", "names", "message"),
-    [
-        (OptaxOptimizer(optax.lamb), ["beta1"], "beta1 of lamb: optax corrects the bias"),
-        (OptaxOptimizer(optax.adamw), ["beta1", "beta2"], "beta1 and beta2 of adamw"),
-        (OptaxOptimizer(optax.lion), ["beta1"], "beta1 of Lion: its update is a sign"),
-        (OptaxOptimizer(optax.sgd), ["beta1"], "the momentum of sgd is None: set it"),
-        (OptaxOptimizer(optax.sgd), ["epsilon"], "cannot learn epsilon: sgd has none"),
-        (OptaxOptimizer(adam.lamb), ["weight_decay"], "weight_decay starts at 0.0"),
-    ],
-)
-def test_what_optax_cannot_learn_is_refused(base, names, message):
-    with pytest.raises(ValueError, match=message):
-        guided.GuidedOptimizer(base, names, 0.1)
-
-
-@pytest.mark.parametrize(
-    ("transformation", "arguments", "error", "message"),
-    [
-        (optax.clip, {}, ValueError, "learning_rate of clip"),
-        (optax.sgd, {"learning_rate": 0.1}, ValueError, "learning_rate of sgd"),
-        (optax.sgd, {"b3": 0.1}, TypeError, "'b3'"),
-    ],
-)
-def test_optax_arguments_are_checked_at_construction(
-    transformation, arguments, error, message
-):
-    OptaxOptimizer(optax.sm3)  # takes a learning rate
-    with pytest.raises(error, match=message):
-        OptaxOptimizer(transformation, **arguments)
