@@ -239,5 +239,3 @@ def test_training_refuses_wrong_settings(tmp_path, changes, message):
 def test_gin_functions():
     assert gin_utils.sum_fn("tiny_", "texts") == "tiny_texts"
     assert gin_utils.bool_fn(0) is False
-    assert gin_utils.string_split_fn("a/b/c", "/") == ["a", "b", "c"]
-    assert gin_utils.string_split_fn("a/b/c", "/", maxsplit=1, index=1) == "b/c"

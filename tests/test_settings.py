@@ -381,12 +381,6 @@ def test_partitioner(settings):
         partitioning.PjitPartitioner(**settings).mesh  # noqa: B018
 
 
-@changed("activation_partitioning_dims", "parameter_partitioning_dims")
-def test_axis_rules(settings):
-    with runs_or_names_the_setting():
-        partitioning.standard_logical_axis_rules(**settings)
-
-
 @pytest.fixture(scope="module")
 def trainer_arguments():
     partitioner = partitioning.PjitPartitioner(num_partitions=1)

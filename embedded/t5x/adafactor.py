@@ -96,21 +96,10 @@ class Adafactor(optimizers.OptimizerDef):
             logical_factor_rules: accepted as in T5X, where they decide for parameters
                 of more than two axes. T5 has none, and this class takes none.
         """
-        super().__init__(
-            _HyperParams(
-                learning_rate=learning_rate,
-                factored=factored,
-                multiply_by_parameter_scale=multiply_by_parameter_scale,
-                beta1=beta1,
-                decay_rate=decay_rate,
-                step_offset=step_offset,
-                clipping_threshold=clipping_threshold,
-                weight_decay_rate=weight_decay_rate,
-                min_dim_size_to_factor=min_dim_size_to_factor,
-                epsilon1=epsilon1,
-                epsilon2=epsilon2,
-            )
-        )
+        settings = {
+            k: v for k, v in locals().items() if k in _HyperParams.__annotations__
+        }
+        super().__init__(_HyperParams(**settings))
         del logical_factor_rules
 
     def _factored_axes(self, shape: Sequence[int]) -> tuple[int, int] | None:

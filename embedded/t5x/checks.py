@@ -16,6 +16,7 @@ Amount = Annotated[float, "[0, 3.4e38]"]
 Positive = Annotated[float, "(0, 3.4e38]"]
 Probability = Annotated[float, "[0, 1]"]
 Share = Annotated[float, "[0, 1)"]
+LocalFolder = Annotated[str, "local: for buckets install T5X, as README.md shows"]
 Dtype = Annotated[Any, ("float32", "bfloat16", "float16")]
 
 _NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
@@ -55,6 +56,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, arg) for arg in args)
     if origin is Annotated and isinstance(args[1], tuple):
         return getattr(value, "__name__", getattr(value, "name", value)) in args[1]
+    if hint is LocalFolder:
+        return _fits(value, str) and "://" not in value
     if origin is Annotated:
         return _fits(value, args[0]) and _lies_in(value, args[1])
     if origin in (int, float):
@@ -85,6 +88,8 @@ def _say(hint: Any) -> str:
         return " or ".join(map(_say, args))
     if origin is Annotated and isinstance(args[1], tuple):
         return f"one of {args[1]}"
+    if hint is LocalFolder:
+        return args[1]
     if origin is Annotated:
         return f"{_say(args[0])} in {args[1]}"
     if origin in (Mapping, Sequence, tuple):

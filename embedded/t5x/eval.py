@@ -12,8 +12,8 @@ from typing import Any
 
 import jax
 import seqio
-from t5x import gin_utils, local_paths, models, partitioning, progress, utils
-from t5x.checks import Seed, checked
+from t5x import gin_utils, models, partitioning, progress, utils
+from t5x.checks import LocalFolder, Seed, checked
 
 
 class InferenceEvaluator:
@@ -126,7 +126,7 @@ def evaluate(
     dataset_cfg: utils.DatasetConfig,
     restore_checkpoint_cfg: utils.RestoreCheckpointConfig,
     partitioner: partitioning.PjitPartitioner,
-    output_dir: str,
+    output_dir: LocalFolder,
     inference_evaluator_cls: Callable[..., seqio.Evaluator] = seqio.Evaluator,
     summarize_config_fn: Callable[[str, Any, int], None] = gin_utils.summarize_gin_config,
     fallback_init_rng: Seed | None = None,
@@ -150,9 +150,6 @@ def evaluate(
         ValueError: no task has metrics and the split; the vocabularies are not the
             model's; there is no such checkpoint, or its parameters are not the model's.
     """
-    local_paths.check(
-        EVAL_OUTPUT_DIR=output_dir, CHECKPOINT_PATH=restore_checkpoint_cfg.path
-    )
     paths = utils.restore_paths(restore_checkpoint_cfg)
     summarize_config_fn(output_dir, None, 0)
     evaluator = InferenceEvaluator(

@@ -157,15 +157,3 @@ def sum_fn(var1: Any = gin.REQUIRED, var2: Any = gin.REQUIRED) -> Any:
 def bool_fn(var1: Any = gin.REQUIRED) -> bool:
     """Whether var1 is true, as Python sees it."""
     return bool(var1)
-
-
-@gin.configurable
-def string_split_fn(
-    text: str = gin.REQUIRED,
-    separator: str = gin.REQUIRED,
-    maxsplit: int = -1,
-    index: int | None = None,
-) -> list[str] | str:
-    """The parts of a text, or the one at `index`."""
-    parts = text.split(separator, maxsplit)
-    return parts if index is None else parts[index]

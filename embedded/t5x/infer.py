@@ -16,15 +16,8 @@ from typing import Annotated, Any
 import jax
 import numpy as np
 import seqio
-from t5x import (
-    gin_utils,
-    local_paths,
-    models,
-    partitioning,
-    progress as progress_lib,
-    utils,
-)
-from t5x.checks import Count, Seed, Whole, checked
+from t5x import gin_utils, models, partitioning, progress as progress_lib, utils
+from t5x.checks import Count, LocalFolder, Seed, Whole, checked
 import tensorflow as tf
 
 _SUFFIX = "_pretokenized"  # of the features that are written beside predictions
@@ -38,7 +31,7 @@ def infer(
     dataset_cfg: utils.DatasetConfig,
     restore_checkpoint_cfg: utils.RestoreCheckpointConfig,
     partitioner: partitioning.PjitPartitioner,
-    output_dir: str,
+    output_dir: LocalFolder,
     checkpoint_period: Count,
     shard_id: Whole = 0,
     num_shards: Count = 1,
@@ -79,9 +72,6 @@ def infer(
     """
     if dataset_cfg.task_feature_lengths is None:
         raise ValueError("set TASK_FEATURE_LENGTHS: inference cuts and pads to them")
-    local_paths.check(
-        INFER_OUTPUT_DIR=output_dir, CHECKPOINT_PATH=restore_checkpoint_cfg.path
-    )
     if not 0 <= shard_id < num_shards:
         raise ValueError(
             f"infer.shard_id={shard_id} must be from 0 to infer.num_shards - 1 = "

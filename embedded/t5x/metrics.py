@@ -4,17 +4,13 @@ A metric is a pytree: the compiled step returns one per name, the trainer merges
 over steps, and fills in the number of steps and the seconds before it computes them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from clu import metrics as clu_metrics
 import flax
 import jax
 import jax.numpy as jnp
-
-
-def _is_metric(x: Any) -> bool:
-    return isinstance(x, clu_metrics.Metric)
 
 
 @flax.struct.dataclass
@@ -123,19 +119,15 @@ def set_time_metrics_duration(
     metrics: Mapping[str, clu_metrics.Metric], duration: float
 ) -> dict[str, clu_metrics.Metric]:
     """Sets the seconds of every time metric."""
-    return jax.tree.map(
-        lambda m: m.replace_duration(duration) if isinstance(m, Time) else m,
-        metrics,
-        is_leaf=_is_metric,
-    )
+    return _map(lambda m: m.replace_duration(duration), metrics, Time)
 
 
 def set_step_metrics_num_steps(
     metrics: Mapping[str, clu_metrics.Metric], num_steps: int
 ) -> dict[str, clu_metrics.Metric]:
     """Sets the number of steps of every step metric."""
-    return jax.tree.map(
-        lambda m: m.replace_steps(num_steps) if isinstance(m, Step) else m,
-        metrics,
-        is_leaf=_is_metric,
-    )
+    return _map(lambda m: m.replace_steps(num_steps), metrics, Step)
+
+
+def _map(fn: Callable, metrics: Mapping[str, Any], kind: type) -> dict[str, Any]:
+    return {k: fn(m) if isinstance(m, kind) else m for k, m in metrics.items()}

@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-from typing import Annotated, Any
+from typing import Any
 
 from flax import traverse_util
 from flax.linen import partitioning as flax_partitioning
@@ -17,34 +17,14 @@ from t5x.checks import Count, checked
 LogicalAxisRules = Sequence[tuple[str, str | None]]
 
 
-@checked
-def standard_logical_axis_rules(
-    activation_partitioning_dims: Annotated[int, (1, 2)] = 1,
-    parameter_partitioning_dims: Annotated[int, (1, 2)] = 1,
-    additional_rules: LogicalAxisRules | None = None,
-) -> LogicalAxisRules:
-    """Which mesh axis each logical axis of T5's arrays is split over.
-
-    Args:
-        activation_partitioning_dims: 2 also splits `embed` over the model axis.
-        parameter_partitioning_dims: 2 also splits `embed` over the data axis.
-        additional_rules: appended.
-    """
-    dims = (activation_partitioning_dims, parameter_partitioning_dims)
-    embed: dict[tuple[int, int], list[tuple[str, str | None]]] = {
-        (1, 1): [("embed", None)],
-        (2, 1): [("embed", "model")],
-        (1, 2): [("embed", "data")],
-        (2, 2): [("embed", "model"), ("embed", "data")],
-    }
+def standard_logical_axis_rules() -> LogicalAxisRules:
+    """Which mesh axis each logical axis of T5's arrays is split over."""
     over_model = ("vocab", "mlp", "heads", "joined_kv")
-    whole = ("kv", "relpos_buckets", "length")
+    whole = ("embed", "kv", "relpos_buckets", "length")
     return [
         ("batch", "data"),
         *((name, "model") for name in over_model),
-        *embed[dims],
         *((name, None) for name in whole),
-        *(additional_rules or ()),
     ]
 
 

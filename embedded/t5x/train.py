@@ -18,7 +18,6 @@ from t5x import (
     datasets,
     eval as eval_lib,
     gin_utils,
-    local_paths,
     models,
     partitioning,
     progress as progress_lib,
@@ -27,7 +26,7 @@ from t5x import (
     training_loop,
     utils,
 )
-from t5x.checks import Seed, Whole, checked
+from t5x.checks import LocalFolder, Seed, Whole, checked
 import tensorflow as tf
 
 
@@ -41,7 +40,7 @@ def train(
     checkpoint_cfg: utils.CheckpointConfig,
     partitioner: partitioning.PjitPartitioner,
     trainer_cls: Callable[..., trainer_lib.Trainer],
-    model_dir: str,
+    model_dir: LocalFolder,
     total_steps: Whole,
     eval_steps: Whole,
     eval_period: Whole | None,
@@ -99,10 +98,6 @@ def train(
     """
     del concurrent_metrics
     all_actions = actions_lib.Actions(actions)
-    local_paths.check(
-        MODEL_DIR=model_dir,
-        INITIAL_CHECKPOINT_PATH=checkpoint_cfg.restore and checkpoint_cfg.restore.path,
-    )
     os.makedirs(model_dir, exist_ok=True)
     for cfg in (train_dataset_cfg, train_eval_dataset_cfg, infer_eval_dataset_cfg):
         if cfg:

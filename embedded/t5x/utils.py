@@ -9,7 +9,7 @@ from clu.data import dataset_iterator
 from flax import core, traverse_util
 import jax
 from t5x import checkpoints, optimizers, partitioning, train_state as train_state_lib
-from t5x.checks import Count, Dtype, Whole, checked
+from t5x.checks import Count, Dtype, LocalFolder, Whole, checked
 from t5x.datasets import (
     DatasetConfig as DatasetConfig,
     ShardedDatasetIterator as ShardedDatasetIterator,
@@ -53,7 +53,7 @@ class RestoreCheckpointConfig:
     match a pattern in `assignment_map`, pairs of (pattern, None), are initialized.
     """
 
-    path: Any
+    path: LocalFolder | Sequence[LocalFolder] | None
     mode: Annotated[str, ("specific", "latest", "all")] = "latest"
     assignment_map: Sequence[tuple[str, None]] | None = None
     strict: bool = True
