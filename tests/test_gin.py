@@ -156,12 +156,8 @@ def test_baseline_and_guided_differ_by_the_method_alone(baseline, guided):
     macros = {
         "HYPERPARAMS",
         "BOUNDS",
-        "BOUNDS",
-        "BOUNDS",
         "GROUPS",
         "DISCOUNT",
-        "MAX_SKIPPED",
-        "MAX_SKIPPED",
         "MAX_SKIPPED",
         "META_LEARNING_RATE",
         "GUIDANCE_SPLIT",
