@@ -28,6 +28,7 @@ _SMALLEST_ADAFACTOR_EPSILON = 1e-18
 def settings(base: optimizers.OptimizerDef, hyperparams: Iterable[str]) -> dict[str, str]:
     """Hyper-parameter -> its name in `base.hyper_params`, for all but alpha.
 
+    >>> import optax
     >>> settings(optax_optimizer.OptaxOptimizer(optax.sgd, momentum=0.9), ["beta1"])
     {'beta1': 'momentum'}
 

@@ -108,6 +108,7 @@ def _trains(name):
 
 TRAINED = [name for name in EXPORTED if _trains(name)]
 OPTIMIZERS = pytest.mark.parametrize("name", TRAINED)
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 def _tree(flat):
