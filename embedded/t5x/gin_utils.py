@@ -85,7 +85,7 @@ def _short_errors() -> Iterator[None]:
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
         package = frame.f_globals["__name__"].partition(".")[0]
         known = {"gin", "importlib", "inspect"}  # as gin reads files and calls functions
-        if isinstance(error, ValueError):
+        if isinstance(error, ValueError | FloatingPointError):
             known |= {"__main__", "gbt_t5x", "seqio", "t5x"}
         if "--traceback" in sys.argv or package not in known:
             raise
