@@ -61,11 +61,13 @@ def arguments(gin_file: str, *bindings: str) -> Iterator[dict[str, Any]]:
     """What a gin file of the repository passes to t5x, instantiated."""
     collect, paths = _entry_point(gin_file)
     # With "://", so that no folder is made and locked.
-    required = [f"{path} = 'unused://'" for path in paths]
+    # A local MODEL_DIR would be made and locked.
+    unused = {"MODEL_DIR": "unused://"}
+    required = [f"{path} = {unused.get(path, '/dev/null/unused')!r}" for path in paths]
     if "translation" in gin_file or "wmt19" in gin_file:
         required.append("DIRECTION = 'de_en'")
     if "_finetune_" in os.path.basename(gin_file):
-        required.append("INITIAL_CHECKPOINT_PATH = 'unused://'")
+        required.append("INITIAL_CHECKPOINT_PATH = '/dev/null/unused'")
     if "_finetune_" in os.path.basename(gin_file) or gin_file.endswith(
         ("quickstart_eval.gin", "small_eval.gin")
     ):

@@ -16,7 +16,9 @@ Amount = Annotated[float, "[0, 3.4e38]"]
 Positive = Annotated[float, "(0, 3.4e38]"]
 Probability = Annotated[float, "[0, 1]"]
 Share = Annotated[float, "[0, 1)"]
-LocalFolder = Annotated[str, "local: for buckets install T5X, as README.md shows"]
+LocalFolder = Annotated[
+    str, "a local folder (for buckets install T5X, as README.md says)"
+]
 Dtype = Annotated[Any, ("float32", "bfloat16", "float16")]
 
 _NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}

@@ -53,7 +53,7 @@ class RestoreCheckpointConfig:
     match a pattern in `assignment_map`, pairs of (pattern, None), are initialized.
     """
 
-    path: LocalFolder | Sequence[LocalFolder] | None
+    path: LocalFolder | Sequence[str] | None
     mode: Annotated[str, ("specific", "latest", "all")] = "latest"
     assignment_map: Sequence[tuple[str, None]] | None = None
     strict: bool = True
