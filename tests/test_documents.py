@@ -14,6 +14,7 @@ DOCUMENTS = [
     "docs/guidance.md",
     "docs/hyperparams.md",
     "docs/implementation.md",
+    "docs/reliability.md",
     "docs/t5.md",
     "docs/tpu.md",
     "docs/translation.md",
