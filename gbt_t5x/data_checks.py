@@ -33,7 +33,7 @@ def verify_data(cfg: utils.DatasetConfig, model: models.BaseTransformerModel) ->
             vocabulary is not the model's, has more ids than the model, or masks tokens;
             a task of the split gives no example.
     """
-    converter = model.FEATURE_CONVERTER_CLS
+    converter: Any = model.FEATURE_CONVERTER_CLS
     tasks = tasks_with_split(cfg)
     for task in tasks:
         _check_features(task, cfg, converter)
@@ -100,7 +100,9 @@ def _check_features(task: seqio.Task, cfg: utils.DatasetConfig, converter: Any) 
             "MIXTURE_OR_TASK_NAME to a task or mixture that has it"
         )
     lengths = cfg.task_feature_lengths
-    for name in needed if lengths is not None else ():
+    if lengths is None:  # the longest example's
+        return
+    for name in needed:
         least = 1 + task.output_features[name].add_eos
         try:
             long_enough = operator.index(lengths[name]) >= least
