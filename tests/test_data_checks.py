@@ -216,4 +216,4 @@ def test_reading_stops_at_the_first_example():
         return dataset.map(lambda x: {"text": tf.ensure_shape(note(x["text"]), ())})
 
     verify(small_tasks.task("counted", counted))
-    assert np.size(read) < 8
+    assert np.size(read) < 32  # TensorFlow reads ahead
