@@ -111,16 +111,22 @@ class OptaxOptimizer(optimizers.OptimizerDef):
 def _pack(optax_state: Any) -> dict[str, Any]:
     """Nested dictionaries of what checkpoints can keep.
 
-    Typed keys become their numbers; empty nodes and arrays of size 0 are left out.
+    Keys, typed or not, become the float32 of their bytes: T5X restores all of a state as
+    float32, which rounds larger numbers. Empty nodes and arrays of size 0 are left out.
     """
     flat = traverse_util.flatten_dict(serialization.to_state_dict(optax_state))
     return traverse_util.unflatten_dict(
         {
-            path: jax.random.key_data(x) if _is_key(x) else x
+            path: _bytes(x) if _is_key(x) or x.dtype == jnp.uint32 else x
             for path, x in flat.items()
             if x is not None and x.size
         }
     )
+
+
+def _bytes(x: Any) -> jax.Array:
+    numbers = jax.random.key_data(x) if _is_key(x) else x
+    return jax.lax.bitcast_convert_type(numbers, jnp.uint8).astype(jnp.float32)
 
 
 def _unpack(packed: Any, optax_state: Any) -> Any:
@@ -133,9 +139,12 @@ def _unpack(packed: Any, optax_state: Any) -> Any:
             continue
         if not like.size:
             flat[path] = jnp.empty(like.shape, like.dtype)
-        elif _is_key(like):
-            impl = jax.random.key_impl(jnp.empty(like.shape, like.dtype))
-            flat[path] = jax.random.wrap_key_data(packed[path], impl=impl)
+        elif _is_key(like) or like.dtype == jnp.uint32:
+            numbers = packed[path].astype(jnp.uint8)
+            flat[path] = jax.lax.bitcast_convert_type(numbers, jnp.uint32)
+            if _is_key(like):
+                impl = jax.random.key_impl(jnp.empty(like.shape, like.dtype))
+                flat[path] = jax.random.wrap_key_data(flat[path], impl=impl)
         else:
             flat[path] = packed[path]
     return serialization.from_state_dict(optax_state, traverse_util.unflatten_dict(flat))
