@@ -1,0 +1,311 @@
+"""Breaks runs in every way that docs/reliability.md lists, and looks at what is left.
+
+Command: python scripts/soak.py FOLDER [--kills=30] [--terms=5] [--flips=200]
+    [--steps=5000] [--seed=0]
+
+A run is the quickstart's guided one, made small. The exit status is 1 if a check fails.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+import functools
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import orbax.checkpoint as ocp
+from t5x import utils
+
+from gbt_t5x import run_folder
+
+ROOT = pathlib.Path(__file__).parent.parent
+STEPS = 400  # of the runs that are broken
+PERIOD = 20
+SMALL = (
+    "network.T5Config.emb_dim=16",
+    "network.T5Config.mlp_dim=32",
+    "BATCH_SIZE=4",
+    f"STATS_PERIOD={PERIOD}",
+    f"CHECKPOINT_PERIOD={PERIOD}",
+    "train.train_eval_dataset_cfg=None",
+)
+TIMEOUT = 600  # seconds of one process
+
+
+class Failed(Exception):
+    """A check that does not hold."""
+
+
+class Process:
+    """One `python -m t5x.train`, which logs beside its folder."""
+
+    def __init__(self, model_dir: pathlib.Path, steps: int, *bindings: str):
+        self.log = model_dir.with_suffix(".log")
+        all_bindings = (*SMALL, f"TRAIN_STEPS={steps}", *bindings)
+        self._started = time.monotonic()
+        with open(self.log, "w") as log:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    *("-m", "t5x.train", "--gin_file=gin/quickstart_guided.gin"),
+                    f'--gin.MODEL_DIR="{model_dir}"',
+                    *(f"--gin.{binding}" for binding in all_bindings),
+                ],
+                cwd=ROOT,
+                stderr=log,
+                stdout=log,
+            )
+        self.pid = self._process.pid
+
+    def trains(self) -> bool:
+        """Whether a line tells of steps."""
+        return "\nstep " in "\n" + self.log.read_text(errors="replace")
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def is_older(self, seconds: float) -> bool:
+        return self.seconds() > seconds
+
+    def wait(self, until: Callable[[], bool] = lambda: False) -> int | None:
+        """Waits for the end, which has a status, or for something before it."""
+        while self._process.poll() is None and not until():
+            if self.seconds() > TIMEOUT:
+                self._process.kill()
+                raise Failed(f"no end after {TIMEOUT} s: {self.log}")
+            time.sleep(0.02)
+        return self._process.poll()
+
+    def end(self, number: signal.Signals) -> int | None:
+        self._process.send_signal(number)
+        return self.wait()
+
+
+def train(model_dir: pathlib.Path, steps: int = STEPS, *bindings: str) -> Process:
+    """A run to its end.
+
+    Raises:
+        Failed: it ended with an error.
+    """
+    process = Process(model_dir, steps, *bindings)
+    if status := process.wait():
+        raise Failed(f"exit status {status}: {process.log}")
+    return process
+
+
+def checkpoint(model_dir: pathlib.Path, step: int = STEPS) -> dict[str, np.ndarray]:
+    """Name -> array."""
+    tree = ocp.PyTreeCheckpointer().restore(model_dir / f"checkpoint_{step}" / "state")
+    return {"/".join(k): np.asarray(x) for k, x in ocp.tree.to_flat_dict(tree).items()}
+
+
+def check_equal(model_dir: pathlib.Path, expected: pathlib.Path, step: int = STEPS):
+    """Raises Failed unless two runs have the same numbers, bit by bit."""
+    found, wanted = checkpoint(model_dir, step), checkpoint(expected, step)
+    names = [n for n in wanted.keys() | found.keys() if n not in wanted.keys() & found]
+    names += [
+        n for n in wanted if n in found and wanted[n].tobytes() != found[n].tobytes()
+    ]
+    if names:
+        raise Failed(f"{model_dir} differs from {expected} in {names[:3]}")
+
+
+def kill(folder: pathlib.Path, whole: pathlib.Path, kills: int, terms: int, rng) -> str:
+    """Ends processes at random moments until none is left to end."""
+    todo = [signal.SIGKILL] * kills + [signal.SIGTERM] * terms
+    rng.shuffle(todo)
+    runs = ended = 0
+    while todo:
+        runs += 1
+        model_dir = folder / f"killed_{runs}"
+        status: int | None = -1
+        while status:
+            process = Process(model_dir, STEPS)
+            if not todo:
+                status = process.wait()
+                break
+            number = todo[-1]
+            if number == signal.SIGTERM:
+                process.wait(process.trains)  # before the first step nothing is lost
+            moment = process.seconds() + rng.uniform(0, 5 if process.trains() else 20)
+            status = process.wait(functools.partial(process.is_older, moment))
+            if status is None:
+                status = process.end(number)
+                wanted = 128 + number if number == signal.SIGTERM else -number
+                if status not in (wanted, 0):
+                    raise Failed(f"{number.name}: exit status {status}: {process.log}")
+                if status:
+                    todo.pop()
+                    ended += 1
+                    seconds = process.seconds()
+                    say(f"  {number.name} after {seconds:.1f} s, {len(todo)} left")
+            elif status:
+                raise Failed(f"exit status {status}: {process.log}")
+        check_equal(model_dir, whole)
+    return f"{ended} processes ended, {runs} runs equal to one that was not"
+
+
+def copies(folder: pathlib.Path, whole: pathlib.Path, name: str) -> pathlib.Path:
+    copy = folder / name
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(whole, copy, ignore=shutil.ignore_patterns("train", "run.lock"))
+    return copy
+
+
+def flip(path: pathlib.Path, bit: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+def flips(folder: pathlib.Path, whole: pathlib.Path, number: int, rng) -> str:
+    """Flips one random bit of the newest checkpoint, and opens the run."""
+    silent = []
+    cfg = utils.CheckpointConfig(save=utils.SaveCheckpointConfig(period=PERIOD, keep=3))
+    for i in range(number):
+        copy = copies(folder, whole, "flipped")
+        newest = copy / f"checkpoint_{STEPS}"
+        files = [path for path in sorted(newest.rglob("*")) if path.is_file()]
+        sizes = [path.stat().st_size for path in files]
+        (path,) = rng.choices(files, sizes)
+        bit = rng.randrange(8 * path.stat().st_size)
+        flip(path, bit)
+        run_folder.checkpoint_config(cfg, str(copy))
+        aside = copy / f"damaged-checkpoint_{STEPS}"
+        if newest.exists() or not aside.exists():
+            silent.append(f"{path.relative_to(copy)} bit {bit}")
+        if i % 50 == 49:
+            say(f"  {i + 1} of {number} bits")
+    if silent:
+        raise Failed(f"{len(silent)} bits were not seen: {silent[:3]}")
+    return f"{number} bits, all seen"
+
+
+def _largest(folder: pathlib.Path) -> pathlib.Path:
+    return max(
+        (p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size
+    )
+
+
+def _cut(path: pathlib.Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _empty(folder: pathlib.Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def _flip_middle(path: pathlib.Path) -> None:
+    flip(path, 4 * path.stat().st_size)
+
+
+DAMAGES: dict[str, Callable[[pathlib.Path], object]] = {
+    "data file deleted": lambda c: _largest(c / "state").unlink(),
+    "data file cut": lambda c: _cut(_largest(c / "state")),
+    "_METADATA empty": lambda c: (c / "state" / "_METADATA").write_text(""),
+    "dataset missing": lambda c: shutil.rmtree(c / "dataset"),
+    "dataset cut": lambda c: _cut(_largest(c / "dataset")),
+    "dataset flipped": lambda c: _flip_middle(_largest(c / "dataset")),
+    "empty folder": _empty,
+}
+
+
+def damage(folder: pathlib.Path, whole: pathlib.Path) -> str:
+    """Damages the newest checkpoint in every way, and trains on."""
+    end = STEPS + PERIOD
+    expected = copies(folder, whole, "undamaged")
+    train(expected, end)
+    for name, do in DAMAGES.items():
+        copy = copies(folder, whole, "damaged")
+        do(copy / f"checkpoint_{STEPS}")
+        process = train(copy, end)
+        if f"the run goes on from step {STEPS - PERIOD}" not in process.log.read_text():
+            raise Failed(f"{name}: no line says so: {process.log}")
+        check_equal(copy, expected, end)
+        say(f"  {name}: went on from step {STEPS - PERIOD}")
+    copy = copies(folder, whole, "damaged")
+    for path in copy.glob("checkpoint_*"):
+        _cut(_largest(path / "state"))
+    process = Process(copy, end)
+    status, names = process.wait(), sorted(p.name for p in copy.glob("checkpoint_*"))
+    if status != 1 or f"checkpoint_{STEPS}" not in names or "checkpoint_0" in names:
+        raise Failed(f"all damaged: exit status {status}, {names}: {process.log}")
+    return f"{len(DAMAGES)} kinds of damage, and every checkpoint damaged"
+
+
+def long(folder: pathlib.Path, steps: int) -> str:
+    """Trains long, and watches memory and open files."""
+    process = Process(folder / "long", steps)
+    seen: list[tuple[int, int]] = []  # KiB, files
+    settled = 0.3  # of the steps: caches are full
+
+    def sample() -> bool:
+        lines = process.log.read_text(errors="replace").count("\nstep ")
+        if lines * PERIOD > settled * steps:
+            try:
+                status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+                size = int(status.split("VmRSS:")[1].split()[0])
+                seen.append((size, len(os.listdir(f"/proc/{process.pid}/fd"))))
+            except (FileNotFoundError, IndexError):
+                pass  # it has ended
+            time.sleep(0.5)
+        return False
+
+    if status := process.wait(sample):
+        raise Failed(f"exit status {status}: {process.log}")
+    tenth = max(len(seen) // 10, 1)
+    first, last = np.median(seen[:tenth], axis=0), np.median(seen[-tenth:], axis=0)
+    text = (
+        f"{steps} steps: {first[0] / 1024:.0f} to {last[0] / 1024:.0f} MiB, "
+        f"{first[1]:.0f} to {last[1]:.0f} open files"
+    )
+    if last[0] > 1.03 * first[0] or last[1] > first[1] + 2:
+        raise Failed(text)
+    return text
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def checks(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], str]]]:
+    folder, rng = pathlib.Path(args.folder).resolve(), random.Random(args.seed)
+    whole = folder / "whole"
+    yield "a whole run", lambda: f"{train(whole).seconds():.0f} s"
+    yield "killed", lambda: kill(folder, whole, args.kills, args.terms, rng)
+    yield "flipped bits", lambda: flips(folder, whole, args.flips, rng)
+    yield "damaged", lambda: damage(folder, whole)
+    yield "long", lambda: long(folder, args.steps)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder")
+    for name, default in (("kills", 30), ("terms", 5), ("flips", 200), ("steps", 5000)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    shutil.rmtree(args.folder, ignore_errors=True)
+    os.makedirs(args.folder)
+    status, started = 0, time.monotonic()
+    for name, check in checks(args):
+        try:
+            result = check()
+        except Failed as failure:
+            status, result = 1, f"FAILED: {failure}"
+        say(f"{name}: {result}  ({time.monotonic() - started:.0f} s in all)")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
