@@ -113,11 +113,7 @@ def infer(
         partitioner=partitioner,
     )
     if shard_id == 0:
-        utils.log_model_info(
-            os.path.join(output_dir, "model-info.txt"),
-            initializer.global_train_state_shape,
-            partitioner,
-        )
+        initializer.write_model_info(output_dir)
     steps: dict[str, Callable] = {
         "predict": model.predict_batch,
         "predict_with_aux": model.predict_batch_with_aux,

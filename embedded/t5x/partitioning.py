@@ -124,17 +124,13 @@ class PjitPartitioner:
             )
         return DataLayout(batch_size, 0, 1, True)
 
-    def get_logical_axes(self, train_state: Any) -> Any:
-        """The train state with axis names in place of its arrays."""
-        return train_state.as_logical_axes()
-
     def get_mesh_axes(self, train_state: Any) -> Any:
         """The train state with a PartitionSpec, or None, in place of its arrays.
 
         Raises:
             ValueError: a dimension of an array does not divide over its mesh axis.
         """
-        logical = self.get_logical_axes(train_state)
+        logical = train_state.as_logical_axes()
         flat = traverse_util.flatten_dict(logical.state_dict(), keep_empty_nodes=True)
         mesh_axes = {
             path: axes

@@ -126,7 +126,7 @@ def train(
         partitioner=partitioner,
     )
     shapes = initializer.global_train_state_shape
-    utils.log_model_info(os.path.join(model_dir, "model-info.txt"), shapes, partitioner)
+    initializer.write_model_info(model_dir)
     train_state = _start_or_resume(
         initializer, checkpoint_cfg, model_dir, init_rng, train_iter
     )
@@ -147,6 +147,8 @@ def train(
             partitioner,
             log_dir=model_dir,
         )
+        if not evaluator.eval_tasks:  # seqio warns of tasks without metrics
+            evaluator = None
     trainer = trainer_cls(
         model=model,
         train_state=train_state,
