@@ -139,15 +139,12 @@ class OrbaxCheckpointManagerInterface:
         state, infos = train_state.state_dict(), None
         for transform in state_transformation_fns:
             state, infos = transform(state, infos)
-        save_args = {
-            part: jax.tree.map(
-                lambda _, p=part: ocp.SaveArgs(
-                    dtype=self._save_dtype if p == "target" else None
-                ),
-                tree,
-            )
-            for part, tree in state.items()
-        }
+
+        def save_args_of(part: str, tree: Any) -> Any:
+            args = ocp.SaveArgs(dtype=self._save_dtype if part == "target" else None)
+            return jax.tree.map(lambda _: args, tree)
+
+        save_args = {part: save_args_of(part, tree) for part, tree in state.items()}
         args = self._items(ocp.args.PyTreeSave(state, save_args=save_args))
         return self._manager.save(int(train_state.step), args=args, force=True)
 

@@ -156,19 +156,19 @@ def evaluate(
             f"{dataset_cfg.mixture_or_task_name} has no metrics: give its seqio task "
             "metric_fns, or set MIXTURE_OR_TASK_NAME to one that has"
         )
-    batch_size = dataset_cfg.batch_size
+    shapes = {
+        name: (dataset_cfg.batch_size, *shape)
+        for name, shape in evaluator.model_feature_shapes.items()
+    }
     initializer = utils.TrainStateInitializer(
-        optimizer_def=None,
-        init_fn=model.get_initial_variables,
-        input_shapes={
-            name: (batch_size, *shape)
-            for name, shape in evaluator.model_feature_shapes.items()
-        },
-        partitioner=partitioner,
+        None, model.get_initial_variables, shapes, partitioner
     )
     initializer.write_model_info(output_dir)
     done_file = os.path.join(output_dir, f"eval.{dataset_cfg.mixture_or_task_name}.ckpt")
-    done = _read_lines(done_file)
+    done: list[str] = []
+    if os.path.exists(done_file):
+        with open(done_file) as f:
+            done = f.read().split("\n")
     for path in paths:
         if restore_checkpoint_cfg.mode == "all" and path in done:
             progress.say(f"{path} was evaluated: {done_file} names it")
@@ -183,13 +183,6 @@ def evaluate(
             f.write("\n".join(done))
         os.replace(f"{done_file}.tmp", done_file)
     evaluator.close()
-
-
-def _read_lines(path: str) -> list[str]:
-    if not os.path.exists(path):
-        return []
-    with open(path) as f:
-        return f.read().split("\n")
 
 
 if __name__ == "__main__":

@@ -38,20 +38,20 @@ class DataLayout:
     is_first_host_in_replica_set: bool
 
 
+@dataclasses.dataclass(frozen=True)
 class _Partitioned:
     """A jitted function that runs with the mesh and axis rules in scope."""
 
-    def __init__(self, jitted: Any, scope: Callable):
-        self._jitted = jitted
-        self._scope = scope
+    jitted: Any
+    scope: Callable
 
     def __call__(self, *args):
-        with self._scope():
-            return self._jitted(*args)
+        with self.scope():
+            return self.jitted(*args)
 
     def lower(self, *args):
-        with self._scope():
-            return self._jitted.lower(*args)
+        with self.scope():
+            return self.jitted.lower(*args)
 
 
 class PjitPartitioner:

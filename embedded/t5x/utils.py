@@ -12,9 +12,7 @@ from t5x import checkpoints, optimizers, partitioning, train_state as train_stat
 from t5x.checks import Count, Dtype, LocalFolder, Whole, checked
 from t5x.datasets import (
     DatasetConfig as DatasetConfig,
-    ShardedDatasetIterator as ShardedDatasetIterator,
     get_dataset as get_dataset,
-    get_task_or_mixture as get_task_or_mixture,
     get_tasks_with_split as get_tasks_with_split,
     get_training_eval_datasets as get_training_eval_datasets,
     prepare_train_iter as prepare_train_iter,
