@@ -424,7 +424,7 @@ def no_work():
     key_type = jax.config.jax_default_prng_impl
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.chdir(folder)
-        patch.setattr(train_script, "_training_data", begin)
+        patch.setattr(partitioning.PjitPartitioner, "get_data_layout", begin)
         patch.setattr(utils, "verify_matching_vocabs", begin)
         try:
             yield

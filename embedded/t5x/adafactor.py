@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 import enum
 from typing import Any
 
-from flax import core, struct, traverse_util
+from flax import core, struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -198,7 +198,7 @@ class Adafactor(optimizers.OptimizerDef):
     ) -> optimizers.Optimizer:
         """The logical axes of the parameters, and of the moments shaped like them."""
 
-        def moment_axes(axes, state):
+        def moment_axes(state, axes):
             return _ParamState(
                 v_row=None,
                 v_col=None,
@@ -206,15 +206,11 @@ class Adafactor(optimizers.OptimizerDef):
                 m=axes if self.hyper_params.beta1 else None,
             )
 
-        flat_axes = traverse_util.flatten_dict(core.unfreeze(param_logical_axes))
-        flat_states = traverse_util.flatten_dict(
-            core.unfreeze(optimizer.state.param_states)
-        )
-        param_states = traverse_util.unflatten_dict(
-            {
-                path: moment_axes(axes, flat_states[path])
-                for path, axes in flat_axes.items()
-            }
+        param_states = jax.tree.map(
+            moment_axes,
+            core.unfreeze(optimizer.state.param_states),
+            core.unfreeze(param_logical_axes),
+            is_leaf=lambda x: isinstance(x, _ParamState),
         )
         state = optimizers.OptimizerState(None, core.freeze(param_states))
         return optimizer.replace(state=state, target=core.freeze(param_logical_axes))

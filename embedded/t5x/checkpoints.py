@@ -120,9 +120,6 @@ class OrbaxCheckpointManagerInterface:
     def all_steps(self) -> Sequence[int]:
         return self._manager.all_steps()
 
-    def latest_step(self) -> int | None:
-        return self._manager.latest_step()
-
     def wait_until_finished(self) -> None:
         self._manager.wait_until_finished()
 
@@ -142,21 +139,21 @@ class OrbaxCheckpointManagerInterface:
         state, infos = train_state.state_dict(), None
         for transform in state_transformation_fns:
             state, infos = transform(state, infos)
-        save_args = {
-            part: jax.tree.map(
-                lambda _, p=part: ocp.SaveArgs(
-                    dtype=self._save_dtype if p == "target" else None
-                ),
-                tree,
-            )
-            for part, tree in state.items()
-        }
-        items: dict[str, Any] = {"state": ocp.args.PyTreeSave(state, save_args=save_args)}
-        if self._dataset_iterator is not None:
-            items["dataset"] = _DatasetArgs(self._dataset_iterator)
-        return self._manager.save(
-            int(train_state.step), args=ocp.args.Composite(**items), force=True
-        )
+
+        def save_args_of(part: str, tree: Any) -> Any:
+            args = ocp.SaveArgs(dtype=self._save_dtype if part == "target" else None)
+            return jax.tree.map(lambda _: args, tree)
+
+        save_args = {part: save_args_of(part, tree) for part, tree in state.items()}
+        args = self._items(ocp.args.PyTreeSave(state, save_args=save_args))
+        return self._manager.save(int(train_state.step), args=args, force=True)
+
+    def _items(self, state: ocp.args.CheckpointArgs) -> ocp.args.Composite:
+        """A state to save or to restore, with the dataset iterator if there is one."""
+        if self._dataset_iterator is None:
+            return ocp.args.Composite(state=state)
+        dataset = _DatasetArgs(self._dataset_iterator)
+        return ocp.args.Composite(state=state, dataset=dataset)
 
     def restore(
         self,
@@ -213,19 +210,15 @@ class OrbaxCheckpointManagerInterface:
         self, path: str, shapes: Mapping[Path, Any], args: Mapping[Path, Any]
     ) -> dict[Path, Any]:
         """Arrays of a checkpoint; also moves the dataset iterator."""
-        items: dict[str, Any] = {
-            "state": ocp.args.PyTreeRestore(
-                traverse_util.unflatten_dict(shapes),
-                restore_args=traverse_util.unflatten_dict(args),
-                partial_restore=True,
-            )
-        }
-        if self._dataset_iterator is not None:
-            items["dataset"] = _DatasetArgs(self._dataset_iterator)
+        state = ocp.args.PyTreeRestore(
+            traverse_util.unflatten_dict(shapes),
+            restore_args=traverse_util.unflatten_dict(args),
+            partial_restore=True,
+        )
         directory, name = os.path.split(path)
         restored = self._manager.restore(
             int(name.removeprefix(_PREFIX + "_")),
-            args=ocp.args.Composite(**items),
+            args=self._items(state),
             directory=directory,
         )
         return _flatten(restored["state"])

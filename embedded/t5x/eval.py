@@ -4,7 +4,7 @@ python -m t5x.eval --gin_file=FILE --gin.CHECKPOINT_PATH=\"/tmp/run/checkpoint_1
     --gin.EVAL_OUTPUT_DIR=\"/tmp/eval\" --gin.NAME=VALUE
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 import concurrent.futures
 import functools
 import os
@@ -17,7 +17,11 @@ from t5x.checks import LocalFolder, Seed, checked
 
 
 class InferenceEvaluator:
-    """Evaluates a task or mixture with seqio.Evaluator and a model."""
+    """Evaluates a task or mixture with seqio.Evaluator and a model.
+
+    `eval_tasks` are those that have both the split and metrics; `model_feature_shapes`
+    are the shapes of an example, without the batch's axis.
+    """
 
     def __init__(
         self,
@@ -60,23 +64,15 @@ class InferenceEvaluator:
             use_memory_cache=cfg.use_memory_cache,
             **loggers,
         )
-        for name in (task.name for task in self._evaluator.eval_tasks):
+        self.eval_tasks: Sequence[seqio.Task] = self._evaluator.eval_tasks
+        self.model_feature_shapes = self._evaluator.model_feature_shapes
+        for name in (task.name for task in self.eval_tasks):
             if not self._evaluator.cached_task_datasets[name].cardinality():
                 raise ValueError(
                     f"split {cfg.split!r} of task {name} gives no example to evaluate: "
                     "set DatasetConfig.split or TASK_FEATURE_LENGTHS"
                 )
         self._infer_fns: dict[str, Callable] = {}
-
-    @property
-    def model_feature_shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Shapes of an example, without the batch's axis."""
-        return self._evaluator.model_feature_shapes
-
-    @property
-    def eval_tasks(self) -> Sequence[seqio.Task]:
-        """The tasks that have both the split and metrics."""
-        return self._evaluator.eval_tasks
 
     def close(self) -> None:
         """Waits until the metrics are written."""
@@ -160,23 +156,19 @@ def evaluate(
             f"{dataset_cfg.mixture_or_task_name} has no metrics: give its seqio task "
             "metric_fns, or set MIXTURE_OR_TASK_NAME to one that has"
         )
-    batch_size = dataset_cfg.batch_size
+    shapes = {
+        name: (dataset_cfg.batch_size, *shape)
+        for name, shape in evaluator.model_feature_shapes.items()
+    }
     initializer = utils.TrainStateInitializer(
-        optimizer_def=None,
-        init_fn=model.get_initial_variables,
-        input_shapes={
-            name: (batch_size, *shape)
-            for name, shape in evaluator.model_feature_shapes.items()
-        },
-        partitioner=partitioner,
+        None, model.get_initial_variables, shapes, partitioner
     )
-    utils.log_model_info(
-        os.path.join(output_dir, "model-info.txt"),
-        initializer.global_train_state_shape,
-        partitioner,
-    )
+    initializer.write_model_info(output_dir)
     done_file = os.path.join(output_dir, f"eval.{dataset_cfg.mixture_or_task_name}.ckpt")
-    done = _read_lines(done_file)
+    done: list[str] = []
+    if os.path.exists(done_file):
+        with open(done_file) as f:
+            done = f.read().split("\n")
     for path in paths:
         if restore_checkpoint_cfg.mode == "all" and path in done:
             progress.say(f"{path} was evaluated: {done_file} names it")
@@ -191,13 +183,6 @@ def evaluate(
             f.write("\n".join(done))
         os.replace(f"{done_file}.tmp", done_file)
     evaluator.close()
-
-
-def _read_lines(path: str) -> list[str]:
-    if not os.path.exists(path):
-        return []
-    with open(path) as f:
-        return f.read().split("\n")
 
 
 if __name__ == "__main__":

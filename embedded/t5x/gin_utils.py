@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
-import importlib
 import os
 import re
 import sys
@@ -30,9 +29,8 @@ def parse_gin_flags(
     """Parses files, then bindings, looking for files under every search path.
 
     Raises:
-        ValueError: something is `%gin.REQUIRED`, or `gbt_t5x.gin_checks` finds a fault.
+        ValueError: something is `%gin.REQUIRED`, or a finalize hook finds a fault.
     """
-    importlib.import_module("gbt_t5x.gin_checks")  # which gin.finalize then calls
     for path in gin_search_paths:
         gin.add_config_file_search_path(path)
     gin.parse_config_files_and_bindings(gin_files, gin_bindings, finalize_config=False)

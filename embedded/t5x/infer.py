@@ -105,19 +105,12 @@ def infer(
 
     batch_size = dataset_cfg.batch_size
     spec = datasets_of(tasks[0])[1].element_spec
+    shapes = {name: (batch_size, *s.shape) for name, s in spec.items()}
     initializer = utils.TrainStateInitializer(
-        optimizer_def=None,
-        init_fn=model.get_initial_variables,
-        input_shapes={k: (batch_size, *s.shape) for k, s in spec.items()},
-        input_types={k: s.dtype.as_numpy_dtype for k, s in spec.items()},
-        partitioner=partitioner,
+        None, model.get_initial_variables, shapes, partitioner
     )
     if shard_id == 0:
-        utils.log_model_info(
-            os.path.join(output_dir, "model-info.txt"),
-            initializer.global_train_state_shape,
-            partitioner,
-        )
+        initializer.write_model_info(output_dir)
     steps: dict[str, Callable] = {
         "predict": model.predict_batch,
         "predict_with_aux": model.predict_batch_with_aux,
@@ -169,9 +162,8 @@ class _TaskRun:
     settings: Mapping[str, Any]
 
     def chunk(self, index: int) -> str:
-        return os.path.join(
-            self.chunk_dir, f"{os.path.basename(self.output)}-chunk{index:05}"
-        )
+        name = os.path.basename(self.output)
+        return os.path.join(self.chunk_dir, f"{name}-chunk{index:05}")
 
     def is_done(self) -> bool:
         """Whether an earlier run wrote the results; says so."""

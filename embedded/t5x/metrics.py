@@ -9,7 +9,6 @@ from typing import Any
 
 from clu import metrics as clu_metrics
 import flax
-import jax
 import jax.numpy as jnp
 
 
@@ -18,10 +17,6 @@ class Sum(clu_metrics.Metric):
     """Total over all steps."""
 
     total: Any
-
-    @classmethod
-    def from_model_output(cls, values, **_):
-        return cls(total=jnp.sum(jnp.asarray(values)))
 
     def merge(self, other):
         return type(self)(total=self.total + other.total)
@@ -48,10 +43,6 @@ class AveragePerStep(Step):
     """Total over all steps, divided by the number of steps."""
 
     total: Any = None
-
-    @classmethod
-    def from_model_output(cls, values, steps=1, **_):
-        return cls(total=jnp.sum(jnp.asarray(values)), steps=steps)
 
     def merge(self, other):
         return type(self)(total=self.total + other.total, steps=self.steps + other.steps)
@@ -84,10 +75,6 @@ class TimeRate(Time):
 
     numerator: Any = None
 
-    @classmethod
-    def from_model_output(cls, numerator, **_):
-        return cls(numerator=numerator)
-
     def merge(self, other):
         return type(self)(numerator=self.numerator + other.numerator)
 
@@ -108,11 +95,6 @@ class StepsPerTime(Step, Time):
 
     def compute(self):
         return Step.compute(self) / Time.compute(self)
-
-
-def shape_obj_to_defined_obj(obj: clu_metrics.Metric) -> clu_metrics.Metric:
-    """Zeros in place of the shapes of a metric that `jax.eval_shape` returned."""
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), obj)
 
 
 def set_time_metrics_duration(

@@ -284,7 +284,7 @@ def compute_base_metrics(
     examples = jnp.array(targets.shape[0])
     real_targets = tokens if mask is None else jnp.sum(mask)
     average, per_step = clu_metrics.Average, metrics_lib.AveragePerStep
-    rate = metrics_lib.TimeRate.from_model_output
+    rate = metrics_lib.TimeRate
     cores = jax.device_count()
     metrics: MetricsMap = {
         "accuracy": clu_metrics.Accuracy.from_model_output(
@@ -301,11 +301,11 @@ def compute_base_metrics(
         ),
         "timing/seconds": metrics_lib.Time(),
         "timing/seqs": metrics_lib.Sum(examples),
-        "timing/seqs_per_second": rate(examples),
-        "timing/seqs_per_second_per_core": rate(examples / cores),
+        "timing/seqs_per_second": rate(numerator=examples),
+        "timing/seqs_per_second_per_core": rate(numerator=examples / cores),
         "timing/steps_per_second": metrics_lib.StepsPerTime.from_model_output(),
-        "timing/target_tokens_per_second": rate(tokens),
-        "timing/target_tokens_per_second_per_core": rate(tokens / cores),
+        "timing/target_tokens_per_second": rate(numerator=tokens),
+        "timing/target_tokens_per_second_per_core": rate(numerator=tokens / cores),
         "non_padding_fraction/loss_weights": average(total=real_targets, count=tokens),
     }
     total_real = total = jnp.array(0)

@@ -40,27 +40,9 @@ class OptimizerDef:
         """The optimizer with the logical axes of each array in its place."""
         raise NotImplementedError
 
-    def update_hyper_params(self, **overrides: Any) -> Any:
-        """This rule's hyper-parameters with some replaced; values may be traced."""
-        return self.hyper_params.replace(**overrides)
-
     def create(self, target: Any) -> "Optimizer":
         """Bundles the rule with parameters and a fresh state."""
         return Optimizer(optimizer_def=self, state=self.init_state(target), target=target)
-
-    def state_dict(self, target: Any, state: Any) -> dict[str, Any]:
-        """Nested dictionaries of arrays, as checkpoints keep them."""
-        return {
-            "target": serialization.to_state_dict(target),
-            "state": serialization.to_state_dict(state),
-        }
-
-    def restore_state(self, opt_target: Any, opt_state: Any, state_dict: Any):
-        """Parameters and state with the values of a `state_dict`."""
-        return (
-            serialization.from_state_dict(opt_target, state_dict["target"]),
-            serialization.from_state_dict(opt_state, state_dict["state"]),
-        )
 
 
 class Optimizer(struct.PyTreeNode):
@@ -71,18 +53,26 @@ class Optimizer(struct.PyTreeNode):
     target: Any
 
     def apply_gradient(self, grads: Any, **hyper_param_overrides: Any) -> "Optimizer":
-        """One update, with hyper-parameters overridden by keyword (`learning_rate`)."""
-        hyper_params = self.optimizer_def.update_hyper_params(**hyper_param_overrides)
+        """One update, with hyper-parameters overridden by keyword (`learning_rate`).
+
+        The values may be traced.
+        """
+        hyper_params = self.optimizer_def.hyper_params.replace(**hyper_param_overrides)
         target, state = self.optimizer_def.apply_gradient(
             hyper_params, self.target, self.state, grads
         )
         return self.replace(target=target, state=state)
 
     def state_dict(self) -> dict[str, Any]:
-        return self.optimizer_def.state_dict(self.target, self.state)
+        """Nested dictionaries {target, state} of arrays, as checkpoints keep them."""
+        return {
+            "target": serialization.to_state_dict(self.target),
+            "state": serialization.to_state_dict(self.state),
+        }
 
     def restore_state(self, state_dict: Any) -> "Optimizer":
-        target, state = self.optimizer_def.restore_state(
-            self.target, self.state, state_dict
+        """This optimizer with the values of a `state_dict`."""
+        return self.replace(
+            target=serialization.from_state_dict(self.target, state_dict["target"]),
+            state=serialization.from_state_dict(self.state, state_dict["state"]),
         )
-        return self.replace(target=target, state=state)

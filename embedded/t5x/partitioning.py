@@ -38,20 +38,20 @@ class DataLayout:
     is_first_host_in_replica_set: bool
 
 
+@dataclasses.dataclass(frozen=True)
 class _Partitioned:
     """A jitted function that runs with the mesh and axis rules in scope."""
 
-    def __init__(self, jitted: Any, scope: Callable):
-        self._jitted = jitted
-        self._scope = scope
+    jitted: Any
+    scope: Callable
 
     def __call__(self, *args):
-        with self._scope():
-            return self._jitted(*args)
+        with self.scope():
+            return self.jitted(*args)
 
     def lower(self, *args):
-        with self._scope():
-            return self._jitted.lower(*args)
+        with self.scope():
+            return self.jitted.lower(*args)
 
 
 class PjitPartitioner:
@@ -124,17 +124,13 @@ class PjitPartitioner:
             )
         return DataLayout(batch_size, 0, 1, True)
 
-    def get_logical_axes(self, train_state: Any) -> Any:
-        """The train state with axis names in place of its arrays."""
-        return train_state.as_logical_axes()
-
     def get_mesh_axes(self, train_state: Any) -> Any:
         """The train state with a PartitionSpec, or None, in place of its arrays.
 
         Raises:
             ValueError: a dimension of an array does not divide over its mesh axis.
         """
-        logical = self.get_logical_axes(train_state)
+        logical = train_state.as_logical_axes()
         flat = traverse_util.flatten_dict(logical.state_dict(), keep_empty_nodes=True)
         mesh_axes = {
             path: axes

@@ -45,6 +45,18 @@ def say_metrics(step: int, metrics_of_tasks: Mapping[str, Mapping[str, Any]]) ->
         say(f"step {step}  inference evaluation of {task}: {numbers}")
 
 
+def _bar(done: int, total: int, unit: str, leave: bool = True) -> tqdm.tqdm:
+    """A bar on standard error, with `disable` set unless that is a terminal."""
+    return tqdm.tqdm(
+        initial=done,
+        total=total,
+        unit=unit,
+        leave=leave,
+        dynamic_ncols=True,
+        disable=not sys.stderr.isatty(),
+    )
+
+
 class Progress:
     """A bar at a terminal, plain lines elsewhere; both on standard error.
 
@@ -52,19 +64,12 @@ class Progress:
     """
 
     def __init__(self, first_step: int, total_steps: int):
-        self._at_terminal = sys.stderr.isatty()
-        self._bar = tqdm.tqdm(
-            initial=first_step,
-            total=total_steps,
-            unit="step",
-            dynamic_ncols=True,
-            disable=not self._at_terminal,
-        )
+        self._bar = _bar(first_step, total_steps, "step")
         self._total = total_steps
 
     def train(self, step: int, summary: Mapping[str, Any]) -> None:
         """Shows the metrics of the steps up to `step`."""
-        if self._at_terminal:
+        if not self._bar.disable:
             self._bar.set_postfix_str(_describe(summary), refresh=False)
             self._bar.update(step - self._bar.n)
             return
@@ -90,22 +95,14 @@ class Decoding:
 
     def __init__(self, total: int, done: int = 0):
         """Of `total` examples, `done` were done before."""
-        self._at_terminal = sys.stderr.isatty()
-        self._bar = tqdm.tqdm(
-            initial=done,
-            total=total,
-            unit="example",
-            dynamic_ncols=True,
-            leave=False,
-            disable=not self._at_terminal,
-        )
+        self._bar = _bar(done, total, "example", leave=False)
         self._total, self._first, self._done = total, done, done
         self._started, self._last_line = time.monotonic(), -_SECONDS_BETWEEN_LINES
 
     def update(self, examples: int) -> None:
         """Counts more examples as done."""
         self._done += examples
-        if self._at_terminal:
+        if not self._bar.disable:
             self._bar.update(examples)
             return
         now = time.monotonic()

@@ -46,12 +46,7 @@ def create_learning_rate_scheduler(
         ),
         "decay_every": lambda rate, s: rate * decay_factor ** (s // steps_per_decay),
         "cosine_decay": lambda rate, s: (
-            rate
-            * jnp.maximum(
-                0.0,
-                0.5
-                * (1.0 + jnp.cos(jnp.pi * (_cycle(s, warmup_steps, steps_per_cycle)))),
-            )
+            rate * _half_cosine((s - warmup_steps) / float(steps_per_cycle))
         ),
     }
     names = [name.strip() for name in factors.split("*")]
@@ -72,5 +67,7 @@ def create_learning_rate_scheduler(
     return learning_rate
 
 
-def _cycle(step, warmup_steps, steps_per_cycle):
-    return jnp.maximum(0.0, (step - warmup_steps) / float(steps_per_cycle)) % 1.0
+def _half_cosine(cycles: jax.Array) -> jax.Array:
+    """From 1 to 0 in every cycle."""
+    part = jnp.maximum(0.0, cycles) % 1.0
+    return jnp.maximum(0.0, 0.5 * (1.0 + jnp.cos(jnp.pi * part)))

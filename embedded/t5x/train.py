@@ -113,8 +113,13 @@ def train(
     seed = int(time.time()) if random_seed is None else random_seed
     init_rng, trainer_rng = jax.random.split(jax.random.PRNGKey(seed))
 
-    train_iter = _training_data(
-        train_dataset_cfg, model, partitioner, checkpoint_cfg, get_dataset_fn
+    converter = model.FEATURE_CONVERTER_CLS
+    layout = partitioner.get_data_layout(train_dataset_cfg.batch_size)
+    train_iter = utils.prepare_train_iter(
+        get_dataset_fn(train_dataset_cfg, layout.shard_id, layout.num_shards, converter),
+        partitioner=partitioner,
+        checkpoint_cfg=checkpoint_cfg,
+        data_layout=layout,
     )
     eval_datasets = _eval_data(train_eval_dataset_cfg, model, partitioner, eval_steps)
     spec = train_iter.element_spec
@@ -126,7 +131,7 @@ def train(
         partitioner=partitioner,
     )
     shapes = initializer.global_train_state_shape
-    utils.log_model_info(os.path.join(model_dir, "model-info.txt"), shapes, partitioner)
+    initializer.write_model_info(model_dir)
     train_state = _start_or_resume(
         initializer, checkpoint_cfg, model_dir, init_rng, train_iter
     )
@@ -147,6 +152,8 @@ def train(
             partitioner,
             log_dir=model_dir,
         )
+        if not evaluator.eval_tasks:  # seqio warns of tasks without metrics
+            evaluator = None
     trainer = trainer_cls(
         model=model,
         train_state=train_state,
@@ -195,26 +202,6 @@ def train(
     if stopped_by:
         raise SystemExit(128 + stopped_by)
     return run.step, trainer.train_state
-
-
-def _training_data(
-    cfg: utils.DatasetConfig,
-    model: models.BaseTransformerModel,
-    partitioner: partitioning.PjitPartitioner,
-    checkpoint_cfg: utils.CheckpointConfig,
-    get_dataset_fn: Callable[..., Any],
-) -> dataset_iterator.PeekableDatasetIterator:
-    """Training batches on the mesh."""
-    layout = partitioner.get_data_layout(cfg.batch_size)
-    batches = get_dataset_fn(
-        cfg, layout.shard_id, layout.num_shards, model.FEATURE_CONVERTER_CLS
-    )
-    return utils.prepare_train_iter(
-        batches,
-        partitioner=partitioner,
-        checkpoint_cfg=checkpoint_cfg,
-        data_layout=layout,
-    )
 
 
 def _eval_data(

@@ -12,11 +12,7 @@ EMPTY_DICT = core.freeze({})
 
 
 def _split_variables(model_variables: Any) -> tuple[Any, Any]:
-    """A model's `params` and `params_axes`.
-
-    Raises:
-        ValueError: the variables hold other collections.
-    """
+    """A model's `params` and `params_axes`. Raises ValueError for other collections."""
     others, params = core.pop(core.freeze(model_variables), "params")
     others, params_axes = core.pop(others, "params_axes")
     if others:

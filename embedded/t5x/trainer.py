@@ -22,9 +22,8 @@ from t5x.actions import (
     TerminateOnNanAction as TerminateOnNanAction,
 )
 from t5x.checks import Whole, checked
+from t5x.models import Batch, MetricsMap
 
-Batch = Mapping[str, jax.Array]
-MetricsMap = dict[str, clu_metrics.Metric]
 Summary = Mapping[str, Any]
 
 
@@ -42,7 +41,7 @@ class MetricsManager:
     """
 
     def __init__(self, name: str, summary_dir: str | None = None):
-        self._writer: metric_writers.MetricWriter = (
+        self.summary_writer: metric_writers.MetricWriter = (
             metric_writers.SummaryWriter(os.path.join(summary_dir, name))
             if summary_dir
             else metric_writers.MultiWriter([])
@@ -50,12 +49,8 @@ class MetricsManager:
         self._worker = concurrent.futures.ThreadPoolExecutor(max_workers=1)
         self._started = self._last_done = time.time()
 
-    @property
-    def summary_writer(self) -> metric_writers.MetricWriter:
-        return self._writer
-
     def write_scalar(self, key: str, value: float, step: int) -> None:
-        self._worker.submit(self._writer.write_scalars, int(step), {key: value})
+        self._worker.submit(self.summary_writer.write_scalars, int(step), {key: value})
 
     def start_duration_timer(self) -> None:
         """Steps dispatched from here on belong to the next summary."""
@@ -80,14 +75,14 @@ class MetricsManager:
             host_metrics = metrics_lib.set_time_metrics_duration(host_metrics, duration)
             host_metrics = metrics_lib.set_step_metrics_num_steps(host_metrics, num_steps)
             summary = {name: m.compute_value() for name, m in host_metrics.items()}
-            metric_writers.write_values(self._writer, step, summary)
+            metric_writers.write_values(self.summary_writer, step, summary)
             return summary
 
         return self._worker.submit(summarize)
 
     def close(self) -> None:
         self._worker.shutdown(wait=True)
-        self._writer.close()
+        self.summary_writer.close()
 
 
 def accumulate_grads_microbatched(
@@ -152,7 +147,7 @@ def accumulate_grads_microbatched(
     start = (
         dropout_rng,
         jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), train_state.params),
-        {k: metrics_lib.shape_obj_to_defined_obj(m) for k, m in metric_shapes.items()},
+        jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metric_shapes),
     )
     _, grads, metrics = jax.lax.fori_loop(0, num_microbatches, add_part, start)
     return grads, metrics, None

@@ -140,50 +140,44 @@ class Run:
                     stack.callback(part.close)
 
 
+@dataclasses.dataclass
 class Evaluations:
     """Evaluation with teacher forcing, and by decoding or scoring."""
 
-    def __init__(
-        self,
-        trainer: trainer_lib.Trainer,
-        eval_datasets: dict[str, tf.data.Dataset],
-        evaluator: eval_lib.InferenceEvaluator | None,
-        partitioner: partitioning.PjitPartitioner,
-        train_state_axes: Any,
-        progress: progress_lib.Progress,
-        actions: actions_lib.Actions,
-    ):
-        self._trainer = trainer
-        self._datasets = eval_datasets
-        self._partitioner = partitioner
+    trainer: trainer_lib.Trainer
+    eval_datasets: dict[str, tf.data.Dataset]
+    evaluator: eval_lib.InferenceEvaluator | None
+    partitioner: partitioning.PjitPartitioner
+    train_state_axes: Any
+    progress: progress_lib.Progress
+    actions: actions_lib.Actions
+
+    def __post_init__(self):
         self._compiled = False
-        # seqio warns of tasks without metrics, and its evaluator then has none.
-        self._evaluator = evaluator if evaluator and evaluator.eval_tasks else None
-        self._axes = train_state_axes
-        self._progress = progress
-        self._actions = actions
         self._metrics: concurrent.futures.Future | None = None
 
     def run(self, step: int) -> None:
         """Evaluates. Metrics of decoded text are computed while training goes on."""
+        trainer, by_name = self.trainer, self.eval_datasets
         if not self._compiled:
-            self._trainer.compile_eval(
+            trainer.compile_eval(
                 {
-                    name: datasets.zeros_batch(ds.element_spec, self._partitioner)
-                    for name, ds in self._datasets.items()
+                    name: datasets.zeros_batch(ds.element_spec, self.partitioner)
+                    for name, ds in by_name.items()
                 }
             )
             self._compiled = True
-        batches = {name: ds.as_numpy_iterator() for name, ds in self._datasets.items()}
-        summaries = self._trainer.eval(batches)
+        summaries = trainer.eval(
+            {name: ds.as_numpy_iterator() for name, ds in by_name.items()}
+        )
         for name, summary in summaries.items():
-            self._progress.eval(step, name, summary)
-        self._actions.run("TRAIN_EVAL", self._trainer, summaries)
-        if not self._evaluator:
+            self.progress.eval(step, name, summary)
+        self.actions.run("TRAIN_EVAL", trainer, summaries)
+        if not self.evaluator:
             return
         started = time.time()
-        metrics = self._evaluator.evaluate(self._trainer.train_state, self._axes)
-        self._trainer.train_metrics_manager.write_scalar(
+        metrics = self.evaluator.evaluate(trainer.train_state, self.train_state_axes)
+        trainer.train_metrics_manager.write_scalar(
             "timing/evaluate_seconds", time.time() - started, step
         )
 
@@ -193,12 +187,12 @@ class Evaluations:
 
         metrics.add_done_callback(report)
         self._metrics = metrics
-        if "INFER_EVAL" in self._actions:
-            self._actions.run("INFER_EVAL", self._trainer, metrics.result())
+        if "INFER_EVAL" in self.actions:
+            self.actions.run("INFER_EVAL", trainer, metrics.result())
 
     def close(self) -> None:
         """Waits for the metrics; raises what the last computation of them raised."""
-        if self._evaluator:
-            self._evaluator.close()
+        if self.evaluator:
+            self.evaluator.close()
         if self._metrics:
             self._metrics.result()

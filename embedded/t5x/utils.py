@@ -12,9 +12,7 @@ from t5x import checkpoints, optimizers, partitioning, train_state as train_stat
 from t5x.checks import Count, Dtype, LocalFolder, Whole, checked
 from t5x.datasets import (
     DatasetConfig as DatasetConfig,
-    ShardedDatasetIterator as ShardedDatasetIterator,
     get_dataset as get_dataset,
-    get_task_or_mixture as get_task_or_mixture,
     get_tasks_with_split as get_tasks_with_split,
     get_training_eval_datasets as get_training_eval_datasets,
     prepare_train_iter as prepare_train_iter,
@@ -205,25 +203,18 @@ class TrainStateInitializer:
         init_rng = None if seed is None else jax.random.PRNGKey(seed)
         return self.restore(path, dataclasses.replace(cfg, strict=False), init_rng)
 
+    def write_model_info(self, folder: str) -> None:
+        """Writes the shape and layout of every array of the state to model-info.txt."""
+        arrays = flatten_dict_string_keys(self.global_train_state_shape.state_dict())
+        specs = flatten_dict_string_keys(self.train_state_axes.state_dict())
+        lines = [f"{path} {tuple(a.shape)} {specs[path]}" for path, a in arrays.items()]
+        total = sum(a.size for path, a in arrays.items() if path.startswith("target/"))
+        lines.append(f"Total number of parameters: {total}")
+        os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(folder, "model-info.txt"), "w") as f:
+            f.write("\n".join(lines) + "\n")
+
 
 def flatten_dict_string_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Nested dictionaries to one with keys joined by '/'."""
     return traverse_util.flatten_dict(core.unfreeze(dict(tree)), sep="/")
-
-
-def log_model_info(
-    log_file: str | None,
-    full_train_state: TrainState,
-    partitioner: partitioning.PjitPartitioner,
-) -> None:
-    """Writes the shape and layout of every array of the train state to a file."""
-    arrays = flatten_dict_string_keys(full_train_state.state_dict())
-    axes = partitioner.get_mesh_axes(full_train_state).state_dict()
-    specs = flatten_dict_string_keys(axes)
-    lines = [f"{path} {tuple(a.shape)} {specs[path]}" for path, a in arrays.items()]
-    total = sum(a.size for path, a in arrays.items() if path.startswith("target/"))
-    lines.append(f"Total number of parameters: {total}")
-    if log_file:
-        os.makedirs(os.path.dirname(log_file), exist_ok=True)
-        with open(log_file, "w") as f:
-            f.write("\n".join(lines) + "\n")

@@ -209,17 +209,12 @@ class MlpBlock(nn.Module):
 
     intermediate_dim: int = 2048
     activations: Sequence[str | Callable] = ("relu",)
-    kernel_init: Callable = nn.initializers.variance_scaling(
-        1.0, "fan_in", "truncated_normal"
-    )
     intermediate_dropout_rate: float = 0.1
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, inputs: jax.Array, deterministic: bool = False) -> jax.Array:
-        dense = functools.partial(
-            DenseGeneral, dtype=self.dtype, kernel_init=self.kernel_init
-        )
+        dense = functools.partial(DenseGeneral, dtype=self.dtype)
         names = [f"wi_{i}" for i in range(len(self.activations))]
         if len(names) == 1:
             names = ["wi"]
@@ -244,11 +239,9 @@ class Embed(nn.Module):
 
     num_embeddings: int
     features: int
+    embedding_init: Callable
     dtype: Any = jnp.float32
     attend_dtype: Any = None
-    embedding_init: Callable = nn.initializers.variance_scaling(
-        1.0, "fan_in", "normal", out_axis=0
-    )
 
     def setup(self):
         self.embedding = nn_partitioning.param_with_axes(
