@@ -51,9 +51,11 @@ def checkpoint_config(
         The same, with checks before and checksums after saving.
 
     Raises:
-        ValueError: another process trains in the folder; none of its checkpoints is
-            whole; or the one that a new run starts from is damaged.
+        ValueError: model_dir is no name; another process trains in the folder; none of
+            its checkpoints is whole; or the one that a new run starts from is damaged.
     """
+    if not isinstance(model_dir, str) or not model_dir:
+        raise ValueError(f"MODEL_DIR={model_dir!r}: must be the name of a folder")
     save: Any = checkpoint_cfg.save
     restore = checkpoint_cfg.restore
     if _is_local(model_dir):

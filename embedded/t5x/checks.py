@@ -75,7 +75,9 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (Sequence, tuple) and isinstance(value, list | tuple):
         hints = args if origin is tuple else args * len(value)
         return len(hints) == len(value) and all(map(_fits, value, hints))
-    return isinstance(value, origin) and value != "" and origin is not Sequence
+    if origin is Sequence:
+        return False
+    return isinstance(value, origin) and not (origin is str and not value)
 
 
 def _lies_in(number: Any, interval: str) -> bool:

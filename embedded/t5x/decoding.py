@@ -12,6 +12,7 @@ from flax import struct
 import jax
 from jax import lax
 import jax.numpy as jnp
+import numpy as np
 from t5x.checks import Amount, Count, Probability, Whole, checked
 
 NEG_INF = -1.0e7  # a log probability that no sequence has
@@ -74,7 +75,7 @@ class _Samples:
 
 @checked
 def temperature_sample(
-    inputs: jax.Array,
+    inputs: jax.Array | np.ndarray,
     cache: Any,
     tokens_to_logits: TokensToLogits,
     eos_id: int,
@@ -205,7 +206,7 @@ class _Beams:
 
 @checked
 def beam_search(
-    inputs: jax.Array,
+    inputs: jax.Array | np.ndarray,
     cache: Any,
     tokens_to_logits: TokensToLogits,
     eos_id: int,

@@ -99,15 +99,15 @@ def train(
     del concurrent_metrics
     all_actions = actions_lib.Actions(actions)
     os.makedirs(model_dir, exist_ok=True)
-    for cfg in (train_dataset_cfg, train_eval_dataset_cfg, infer_eval_dataset_cfg):
-        if cfg:
-            verify_matching_vocabs_fn(cfg, model)
     evaluates = bool(train_eval_dataset_cfg or infer_eval_dataset_cfg)
     eval_period = (evaluates and eval_period) or 0
     save_period = (checkpoint_cfg.save and checkpoint_cfg.save.period) or 0
     chunk = training_loop.shorter_period(eval_period, save_period)
     if train_eval_dataset_cfg and not eval_steps:
         raise ValueError("train.eval_steps=0: must be at least 1 to evaluate")
+    for cfg in (train_dataset_cfg, train_eval_dataset_cfg, infer_eval_dataset_cfg):
+        if cfg:
+            verify_matching_vocabs_fn(cfg, model)
     if use_hardware_rng or random_seed is None:
         jax.config.update("jax_default_prng_impl", "unsafe_rbg")
     seed = int(time.time()) if random_seed is None else random_seed
