@@ -136,24 +136,15 @@ def train(
         initializer, checkpoint_cfg, model_dir, init_rng, train_iter
     )
     first_step = int(train_state.step)
-    if relative_steps:
-        total_steps = first_step + relative_steps
+    total_steps = first_step + relative_steps if relative_steps else total_steps
     if total_steps < first_step:
         raise ValueError(
             f"the checkpoint is at step {first_step}, past total_steps={total_steps}"
         )
 
-    evaluator = None
-    if infer_eval_dataset_cfg:
-        evaluator = eval_lib.InferenceEvaluator(
-            infer_eval_dataset_cfg,
-            inference_evaluator_cls,
-            model,
-            partitioner,
-            log_dir=model_dir,
-        )
-        if not evaluator.eval_tasks:  # seqio warns of tasks without metrics
-            evaluator = None
+    evaluator = _evaluator(
+        infer_eval_dataset_cfg, inference_evaluator_cls, model, partitioner, model_dir
+    )
     trainer = trainer_cls(
         model=model,
         train_state=train_state,
@@ -217,6 +208,22 @@ def _eval_data(
     return utils.get_training_eval_datasets(
         cfg, layout.shard_id, layout.num_shards, eval_steps, model.FEATURE_CONVERTER_CLS
     )
+
+
+def _evaluator(
+    cfg: utils.DatasetConfig | None,
+    evaluator_cls: Callable[..., seqio.Evaluator],
+    model: models.BaseTransformerModel,
+    partitioner: partitioning.PjitPartitioner,
+    model_dir: str,
+) -> eval_lib.InferenceEvaluator | None:
+    """For evaluation by decoding or scoring, if tasks have metrics."""
+    if not cfg:
+        return None
+    evaluator = eval_lib.InferenceEvaluator(
+        cfg, evaluator_cls, model, partitioner, log_dir=model_dir
+    )
+    return evaluator if evaluator.eval_tasks else None  # seqio warns if there are none
 
 
 def _saver(
