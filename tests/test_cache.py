@@ -85,5 +85,6 @@ def test_guided_training_reads_the_cache(cached, tmp_path):
 
 
 def test_training_without_the_cache_fails(tmp_path):
-    with pytest.raises(AssertionError, match="does not exist in any of the task cache"):
+    message = "is in none of the caches .* set USE_CACHED_TASKS = False"
+    with pytest.raises(ValueError, match=message):
         gin_runs.train("gin/quickstart_guided.gin", tmp_path, *BINDINGS)
