@@ -215,8 +215,11 @@ def _lock(model_dir: str) -> None:
     _locks[path] = f
 
 
-_all_finite = jax.jit(lambda x: jnp.isfinite(x).all())
-_has_nan = jax.jit(lambda x: jnp.isnan(x).any())
+@jax.jit
+def _any_bad(arrays: dict[str, Any], optional: dict[str, Any]) -> dict[str, Any]:
+    """Whether each array has a number that is not finite, or an optional one a NaN."""
+    bad = {name: ~jnp.isfinite(x).all() for name, x in arrays.items()}
+    return bad | {name: jnp.isnan(x).any() for name, x in optional.items()}
 
 
 def not_finite(state: Any) -> list[str]:
@@ -231,11 +234,13 @@ def not_finite(state: Any) -> list[str]:
         if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.inexact) and x.size
     }
 
-    def bad(name: str, x: Any) -> Any:
-        optional = name.startswith("state/param_states/") and not x.ndim
-        return _has_nan(x) if optional else ~_all_finite(x)
-
-    found = jax.device_get({name: bad(name, x) for name, x in arrays.items()})
+    numbers = {
+        name: x
+        for name, x in arrays.items()
+        if name.startswith("state/param_states/") and not x.ndim
+    }
+    others = {name: x for name, x in arrays.items() if name not in numbers}
+    found = jax.device_get(_any_bad(others, numbers))
     return sorted(name for name, is_bad in found.items() if is_bad)
 
 

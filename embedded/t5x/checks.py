@@ -19,7 +19,7 @@ Share = Annotated[float, "[0, 1)"]
 LocalFolder = Annotated[
     str, "a local folder (for buckets install T5X, as README.md says)"
 ]
-Dtype = Annotated[Any, ("float32", "bfloat16", "float16")]
+Dtype = Annotated[Any, ("float32", "bfloat16", "float16", "float64")]
 
 _NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
 _Checked = TypeVar("_Checked", bound=Callable)
