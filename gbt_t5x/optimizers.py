@@ -116,7 +116,7 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         self._meta_learning_rate = float(meta_learning_rate)
         self._adam = optax.scale_by_adam()
         self._discount = None if discount is None else float(discount)
-        self._in_adafactor_root = learnable.in_adafactor_root(base, hyperparams)
+        self._prepare = learnable.preparation(base, hyperparams)
         # A weight decay that follows the learning rate would be part of alpha's.
         decay_follows = getattr(base.hyper_params, "weight_decay_rate_lr_exponent", None)
         self._derives_beta1 = (
@@ -176,8 +176,7 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         self, hyper_params: Any, params: Any, state: GuidedState, grads: Any
     ) -> tuple[Any, GuidedState]:
         """Updates parameters with λ as it is; `apply_hypergradient` moves λ."""
-        if self._in_adafactor_root:
-            grads = jax.tree.map(learnable.not_all_zero, grads)
+        grads = self._prepare(grads)
 
         def update(raw, params, param_states):
             base_state = optimizers.OptimizerState(state.step, param_states)
