@@ -47,13 +47,14 @@ def model_dir(original, tmp_path):
 
 
 def damage(folder: pathlib.Path, pattern: str, change) -> None:
-    path = max(folder.glob(pattern), key=lambda p: p.stat().st_size)
-    if change:
-        path.write_bytes(change(path.read_bytes()))
-    elif path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
+    """Of all that match: a store may hold files that nothing refers to any more."""
+    for path in list(folder.glob(pattern)):
+        if change:
+            path.write_bytes(change(path.read_bytes()))
+        elif path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def flip(path: pathlib.Path, bit: int) -> None:
