@@ -16,6 +16,7 @@ import tensorflow as tf
 PAD_ID = 0  # the models mask it
 _SECONDS = 20.0  # that may pass without an example
 _FEWEST = 1000  # examples read before time is up
+_read: set[tuple[Any, ...]] = set()  # of what this process has seen an example
 
 
 def verify_data(cfg: utils.DatasetConfig, model: models.BaseTransformerModel) -> None:
@@ -155,7 +156,7 @@ def _check_vocabulary(
 
 
 def check_examples(cfg: utils.DatasetConfig, converter: Any) -> None:
-    """Reads the first example of every task that has the split.
+    """Reads the first example of every task that has the split, once in a process.
 
     Args:
         cfg: the data.
@@ -165,7 +166,11 @@ def check_examples(cfg: utils.DatasetConfig, converter: Any) -> None:
         ValueError: in one epoch, or in twenty seconds, a task gives none; what it gives
             lacks a feature of the model's; or a file is damaged.
     """
+    lengths = cfg.task_feature_lengths and frozenset(cfg.task_feature_lengths.items())
     for task in tasks_with_split(cfg):
+        key = (task, cfg.split, lengths, cfg.use_cached, converter)
+        if key in _read:
+            continue
         counts: dict[str, int] = {}
         until = time.monotonic() + _SECONDS
         with reading([task], cfg.split):
@@ -180,6 +185,7 @@ def check_examples(cfg: utils.DatasetConfig, converter: Any) -> None:
             )
         with reading([task], cfg.split):
             if next(iter(dataset), None) is not None:
+                _read.add(key)
                 continue
             late = time.monotonic() >= until
             until = time.monotonic() + _SECONDS

@@ -48,9 +48,8 @@ class Failed(Exception):
 class Process:
     """One `python -m t5x.train`, which logs beside its folder."""
 
-    def __init__(self, model_dir: pathlib.Path, steps: int, *bindings: str):
-        self.log = model_dir.with_suffix(".log")
-        all_bindings = (*SMALL, f"TRAIN_STEPS={steps}", *bindings)
+    def __init__(self, model_dir: pathlib.Path, steps: int, log: str | None = None):
+        self.log = model_dir.with_name(log or f"{model_dir.name}.log")
         self._started = time.monotonic()
         with open(self.log, "w") as log:
             self._process = subprocess.Popen(
@@ -58,7 +57,8 @@ class Process:
                     sys.executable,
                     *("-m", "t5x.train", "--gin_file=gin/quickstart_guided.gin"),
                     f'--gin.MODEL_DIR="{model_dir}"',
-                    *(f"--gin.{binding}" for binding in all_bindings),
+                    *(f"--gin.{binding}" for binding in SMALL),
+                    f"--gin.TRAIN_STEPS={steps}",
                 ],
                 cwd=ROOT,
                 stderr=log,
@@ -90,13 +90,13 @@ class Process:
         return self.wait()
 
 
-def train(model_dir: pathlib.Path, steps: int = STEPS, *bindings: str) -> Process:
+def train(model_dir: pathlib.Path, steps: int = STEPS) -> Process:
     """A run to its end.
 
     Raises:
         Failed: it ended with an error.
     """
-    process = Process(model_dir, steps, *bindings)
+    process = Process(model_dir, steps)
     if status := process.wait():
         raise Failed(f"exit status {status}: {process.log}")
     return process
@@ -152,6 +152,22 @@ def kill(folder: pathlib.Path, whole: pathlib.Path, kills: int, terms: int, rng)
                 raise Failed(f"exit status {status}: {process.log}")
         check_equal(model_dir, whole)
     return f"{ended} processes ended, {runs} runs equal to one that was not"
+
+
+def two(folder: pathlib.Path, whole: pathlib.Path) -> str:
+    """Starts a run in a folder where another process trains."""
+    model_dir = folder / "shared"
+    first = Process(model_dir, STEPS)
+    first.wait((model_dir / "run.lock").exists)
+    second = Process(model_dir, STEPS, log="second.log")
+    status, seconds = second.wait(), second.seconds()
+    last_line = second.log.read_text().splitlines()[-1]
+    if status != 1 or f"(process {first.pid} on " not in last_line:
+        raise Failed(f"exit status {status}: {second.log}")
+    if status := first.wait():
+        raise Failed(f"exit status {status} of the first: {first.log}")
+    check_equal(model_dir, whole)
+    return f"the second ended after {seconds:.0f} s, with an error"
 
 
 def copies(folder: pathlib.Path, whole: pathlib.Path, name: str) -> pathlib.Path:
@@ -283,6 +299,7 @@ def checks(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], str]]]:
     whole = folder / "whole"
     yield "a whole run", lambda: f"{train(whole).seconds():.0f} s"
     yield "killed", lambda: kill(folder, whole, args.kills, args.terms, rng)
+    yield "two processes", lambda: two(folder, whole)
     yield "flipped bits", lambda: flips(folder, whole, args.flips, rng)
     yield "damaged", lambda: damage(folder, whole)
     yield "long", lambda: long(folder, args.steps)

@@ -27,7 +27,7 @@ from t5.data import postprocessors, preprocessors
 from t5.evaluation import metrics
 import tensorflow as tf
 
-from gbt_t5x.tasks import cpython_docs
+from gbt_t5x.tasks import autograph, cpython_docs
 
 INPUT_BYTES, TARGET_BYTES = 127, 31  # and the end of the sequence: 128 and 32 tokens
 KINDS = ("function", "class")
@@ -193,13 +193,15 @@ def _add_task(
     seqio.TaskRegistry.add(
         name,
         source=_source(examples),
-        preprocessors=[
-            *to_text,
-            _fit,
-            seqio.preprocessors.tokenize,
-            seqio.CacheDatasetPlaceholder(),
-            seqio.preprocessors.append_eos_after_trim,
-        ],
+        preprocessors=autograph.off(
+            [
+                *to_text,
+                _fit,
+                seqio.preprocessors.tokenize,
+                seqio.CacheDatasetPlaceholder(),
+                seqio.preprocessors.append_eos_after_trim,
+            ]
+        ),
         output_features={"inputs": feature, "targets": feature},
         postprocess_fn=postprocess_fn,
         metric_fns=metric_fns,

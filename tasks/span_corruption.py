@@ -5,6 +5,8 @@ import functools
 import seqio
 from t5.data import preprocessors
 
+from gbt_t5x.tasks import autograph
+
 
 def add_task(name: str, source: seqio.DataSource, vocabulary: seqio.Vocabulary) -> None:
     """Registers span corruption: 15% of tokens masked, in spans of mean length 3.
@@ -17,15 +19,18 @@ def add_task(name: str, source: seqio.DataSource, vocabulary: seqio.Vocabulary) 
     seqio.TaskRegistry.add(
         name,
         source=source,
-        preprocessors=[
-            functools.partial(
-                seqio.preprocessors.rekey, key_map={"inputs": None, "targets": "text"}
-            ),
-            seqio.preprocessors.tokenize,
-            seqio.CacheDatasetPlaceholder(),
-            preprocessors.span_corruption,
-            seqio.preprocessors.append_eos_after_trim,
-        ],
+        preprocessors=autograph.off(
+            [
+                functools.partial(
+                    seqio.preprocessors.rekey,
+                    key_map={"inputs": None, "targets": "text"},
+                ),
+                seqio.preprocessors.tokenize,
+                seqio.CacheDatasetPlaceholder(),
+                preprocessors.span_corruption,
+                seqio.preprocessors.append_eos_after_trim,
+            ]
+        ),
         output_features={
             feature: seqio.Feature(vocabulary=vocabulary, add_eos=True)
             for feature in ("inputs", "targets")

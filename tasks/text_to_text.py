@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import seqio
 
+from gbt_t5x.tasks import autograph
+
 VOCABULARY = seqio.SentencePieceVocabulary(
     "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model"
 )
@@ -43,9 +45,13 @@ def add_task(
         source=seqio.TfdsDataSource(tfds_name, splits=splits),
         preprocessors=[
             to_text,
-            seqio.preprocessors.tokenize,
-            seqio.CacheDatasetPlaceholder(),
-            seqio.preprocessors.append_eos_after_trim,
+            *autograph.off(
+                [
+                    seqio.preprocessors.tokenize,
+                    seqio.CacheDatasetPlaceholder(),
+                    seqio.preprocessors.append_eos_after_trim,
+                ]
+            ),
         ],
         output_features={"inputs": feature, "targets": feature},
         postprocess_fn=postprocess_fn,

@@ -13,7 +13,7 @@ import sacrebleu
 import seqio
 import tensorflow as tf
 
-from gbt_t5x.tasks import DATA_DIR, pair_filters
+from gbt_t5x.tasks import DATA_DIR, autograph, pair_filters
 
 PAIRS = (("de", "en"), ("fi", "en"), ("lt", "en"))
 SPLITS = ("train", "guidance", "validation", "test")
@@ -207,14 +207,18 @@ def add_tasks(
             seqio.TaskRegistry.add(
                 f"{prefix}_{'_'.join(languages)}",
                 source=pair_source,
-                preprocessors=[
-                    *selection,
-                    functools.partial(_direct, source=languages[0], target=languages[1]),
-                    _tokenize,
-                    seqio.CacheDatasetPlaceholder(),
-                    _drop_over_long,
-                    seqio.preprocessors.append_eos_after_trim,
-                ],
+                preprocessors=autograph.off(
+                    [
+                        *selection,
+                        functools.partial(
+                            _direct, source=languages[0], target=languages[1]
+                        ),
+                        _tokenize,
+                        seqio.CacheDatasetPlaceholder(),
+                        _drop_over_long,
+                        seqio.preprocessors.append_eos_after_trim,
+                    ]
+                ),
                 output_features={"inputs": feature, "targets": feature},
                 metric_fns=[bleu, chrf],
             )
@@ -222,6 +226,8 @@ def add_tasks(
 
 def texts(task: seqio.Task, dataset: tf.data.Dataset) -> tf.data.Dataset:
     """What of a source's examples the vocabulary encodes: selected inputs and targets."""
-    for preprocessor in task.preprocessors[: task.preprocessors.index(_tokenize)]:
+    for preprocessor in task.preprocessors:
+        if getattr(preprocessor, "__wrapped__", None) is _tokenize:
+            return dataset
         dataset = preprocessor(dataset)
-    return dataset
+    raise ValueError(f"{task.name} is not a task of add_tasks")

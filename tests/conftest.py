@@ -18,9 +18,16 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["GBT_T5X_DATA_DIR"] = tempfile.mkdtemp(prefix="gbt_t5x_tests_")
     atexit.register(shutil.rmtree, os.environ["GBT_T5X_DATA_DIR"], ignore_errors=True)
+# What one process has compiled, no other compiles again.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["GBT_T5X_DATA_DIR"] + "/xla"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 import jax
 import pytest
+import tensorflow as tf
+
+# Small pipelines, started often: to optimize them takes longer than to run them.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 # Traced programs are many live objects, which the default looks at often: 7% of the time.
 gc.set_threshold(50_000, 20, 100)
@@ -33,13 +40,6 @@ collect_ignore = [
     "text_runs.py",
     "tiny.py",
 ]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory):
-    """Compiles once what several tests run. New processes compile for themselves."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 @pytest.fixture(scope="session")

@@ -137,7 +137,9 @@ def get_dataset(
         shuffle=cfg.shuffle,
         num_epochs=num_epochs,
         feature_converter=feature_converter_cls(
-            pack=cfg.pack, use_custom_packing_ops=cfg.use_custom_packing_ops
+            pack=cfg.pack,
+            use_custom_packing_ops=cfg.use_custom_packing_ops,
+            apply_length_check=not cfg.trim_output_features,
         ),
         shard_info=seqio.ShardInfo(index=shard_id, num_shards=num_shards),
         use_cached=cfg.use_cached,
