@@ -35,6 +35,7 @@ gc.set_threshold(50_000, 20, 100)
 collect_ignore = [
     "gin_runs.py",
     "mock_tfds.py",
+    "processes.py",
     "saved_run.py",
     "text_runs.py",
     "tiny.py",

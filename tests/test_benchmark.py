@@ -1,8 +1,6 @@
 """The benchmark measures what it says, on a model small enough for a test."""
 
 import json
-import os
-import subprocess
 import sys
 
 import benchmark
@@ -10,6 +8,7 @@ import jax
 import pytest
 
 import gin_runs
+import processes
 
 TINY = [line for line in gin_runs.TINY if "STEPS" not in line and "PERIOD" not in line]
 KEYS = {
@@ -109,19 +108,9 @@ def test_next_batch_needs_one_buffer_more():
 
 def test_the_run_of_the_paper_fits_sixteen_devices():
     """60M parameters, 256 rows of 512 tokens: the memory of a TPUv3 core is 16 GB."""
-    here = os.path.dirname(__file__)
-    process = subprocess.run(
-        [sys.executable, "tests/paper_memory.py", "unguided", "heldout"],
-        cwd=os.path.dirname(here),
-        env=os.environ
-        | {
-            "PYTHONPATH": os.path.dirname(benchmark.__file__),
-            "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} "
-            "--xla_force_host_platform_device_count=16",
-        },
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    peak = json.loads(process.stdout.splitlines()[-1])
+    program = "tests/paper_memory.py"
+    done = processes.run(program, "unguided", "heldout", **processes.devices(16))
+    assert done.returncode == 0, done.stderr[-4000:]
+    peak = json.loads(done.stdout.splitlines()[-1])
     assert 1e9 < peak["unguided"] < peak["heldout"] < 16e9
     assert peak["heldout"] <= 1.15 * peak["unguided"]

@@ -1,15 +1,12 @@
 """Examples prepared once by seqio_cache_tasks, on Apache Beam."""
 
-import os
-import subprocess
-import sys
-
 import jax
 import numpy as np
 import pytest
 import seqio
 
 import gin_runs
+import processes
 import text_runs
 
 BINDINGS = (
@@ -22,18 +19,11 @@ BINDINGS = (
 @pytest.fixture(scope="module")
 def cache_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
-    tests = os.path.dirname(__file__)
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "seqio.scripts.cache_tasks_main"),
-            *("--module_import=text_runs", f"--tasks={text_runs.TASK}"),
-            *(f"--output_cache_dir={folder}", "--min_shards=2"),
-        ],
-        env={**os.environ, "PYTHONPATH": tests},
+    done = processes.run(
+        "seqio.scripts.cache_tasks_main",
+        *("--module_import=text_runs", f"--tasks={text_runs.TASK}"),
+        *(f"--output_cache_dir={folder}", "--min_shards=2"),
         cwd=folder,  # not the repository, whose folder gin/ is not the library
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return folder

@@ -1,9 +1,6 @@
 """Evaluation by decoding and scoring: of checkpoints, and while training."""
 
 import inspect
-import os
-import subprocess
-import sys
 
 from flax import core
 import jax
@@ -12,6 +9,7 @@ import pytest
 from t5x import eval as eval_script, gin_utils, train as train_script, utils
 
 import gin_runs
+import processes
 import text_runs
 
 METRICS = ("codes", "mean_score", "targets")
@@ -94,19 +92,8 @@ def run(script, output, checkpoint, *flags):
         f"CHECKPOINT_PATH = {str(checkpoint)!r}",
         *network,
     ]
-    command = [sys.executable, "-m", f"t5x.{script}", f"--gin_file={gin_file}", *flags]
-    command += ["--gin." + b.replace(" = ", "=", 1) for b in bindings]
-    path = os.pathsep.join(
-        [str(gin_runs.ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
-    )
-    done = subprocess.run(
-        command,
-        cwd=gin_runs.ROOT,
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    own = ["--gin." + b.replace(" = ", "=", 1) for b in bindings]
+    done = processes.run(f"t5x.{script}", f"--gin_file={gin_file}", *flags, *own)
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stderr
 

@@ -3,14 +3,13 @@
 import os
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
 import gin_runs
+import processes
 import report
 
 T5 = ("gin/quickstart_guided.gin",)  # Adafactor
@@ -41,17 +40,9 @@ def train_in_new_process(
     model_dir: pathlib.Path, gin_file: str, *bindings: str, **env: str
 ) -> None:
     bindings = (*gin_runs.TINY, f"MODEL_DIR = {os.fspath(model_dir)!r}", *bindings)
-    command = [sys.executable, "-m", "t5x.train", f"--gin_file={gin_file}"]
     names = (b.replace("train_script.", "", 1) for b in bindings)
-    command += ["--gin." + b.replace(" = ", "=", 1) for b in names]
-    done = subprocess.run(
-        command,
-        cwd=gin_runs.ROOT,
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    flags = ["--gin." + b.replace(" = ", "=", 1) for b in names]
+    done = processes.run("t5x.train", f"--gin_file={gin_file}", *flags, **env)
     assert done.returncode == 0, done.stderr[-4000:]
 
 
@@ -119,7 +110,7 @@ def test_four_devices_equal_one(config, tmp_path, offline_vocabularies):
         *EVALUATION,
         "partitioning.PjitPartitioner.num_partitions = None",
         "partitioning.PjitPartitioner.model_parallel_submesh = (1, 2)",
-        XLA_FLAGS=f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4",
+        **processes.devices(4),
     )
     expected, sharded = curves(one), curves(four)
     for name in CURVES:

@@ -1,11 +1,8 @@
 """Every setting is used, or an error names it before anything compiles."""
 
 import contextlib
-import os
 import re
 import string
-import subprocess
-import sys
 import tempfile
 import traceback
 
@@ -30,6 +27,7 @@ from t5x.examples.t5 import network
 
 from gbt_t5x import data_checks, gin_checks
 import gin_runs
+import processes
 import text_runs
 import tiny
 
@@ -576,13 +574,7 @@ def test_other_errors_keep_their_traceback():
 @text_runs.embedded_only
 def test_the_message_of_an_error_comes_alone(tmp_path):
     arguments = ["--gin_file=" + GUIDED, f"--gin.MODEL_DIR={str(tmp_path)!r}"]
-    result = subprocess.run(
-        [sys.executable, "-m", "t5x.train", *arguments, "--gin.TRAIN_STEPS=-1"],
-        cwd=gin_runs.ROOT,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-    )
+    result = processes.run("t5x.train", *arguments, "--gin.TRAIN_STEPS=-1")
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == (
         "error: train.total_steps=-1: must be a whole number in [0, 2147483647] "

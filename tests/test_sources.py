@@ -2,9 +2,6 @@
 
 import itertools
 import json
-import os
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +10,7 @@ import pytest
 from t5x import adafactor, trainer as t5x_trainer
 
 from gbt_t5x import optimizers
+import processes
 import tiny
 
 NAMES = ("alpha", "beta1")
@@ -327,18 +325,9 @@ def test_the_next_batch_has_no_period():
 
 def test_guidance_exchanges_gradients_and_scalars_alone():
     """On eight devices, the collectives of the compiled programs."""
-    process = subprocess.run(
-        [sys.executable, "collectives.py"],
-        cwd=os.path.dirname(__file__),
-        env=os.environ
-        | {
-            "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} "
-            "--xla_force_host_platform_device_count=8"
-        },
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    found = json.loads(process.stdout.splitlines()[-1])
+    done = processes.run("tests/collectives.py", **processes.devices(8))
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads(done.stdout.splitlines()[-1])
     arrays, scalars = found["unguided"]
     assert arrays > 0
     assert found["next_batch"][0] == arrays
