@@ -51,7 +51,7 @@ class Process:
     def __init__(self, model_dir: pathlib.Path, steps: int, log: str | None = None):
         self.log = model_dir.with_name(log or f"{model_dir.name}.log")
         self._started = time.monotonic()
-        with open(self.log, "w") as log:
+        with open(self.log, "w") as output:
             self._process = subprocess.Popen(
                 [
                     sys.executable,
@@ -61,8 +61,8 @@ class Process:
                     f"--gin.TRAIN_STEPS={steps}",
                 ],
                 cwd=ROOT,
-                stderr=log,
-                stdout=log,
+                stderr=output,
+                stdout=output,
             )
         self.pid = self._process.pid
 
