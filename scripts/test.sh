@@ -16,4 +16,4 @@ $python -m ruff format --check --quiet
 echo "== mypy"
 $python -m mypy gbt_t5x tasks scripts embedded/t5x
 echo "== pytest"
-$python -m pytest --numprocesses 2 --dist worksteal "$@"
+$python -m pytest --numprocesses 2 --dist worksteal --durations=15 "$@"
