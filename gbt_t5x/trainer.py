@@ -65,8 +65,9 @@ class GuidedTrainer(trainer.Trainer):
         Raises:
             TypeError: the model's optimizer is not a GuidedOptimizer.
             ValueError: see `guidance.load_guidance_batches`; microbatches that do not
-                divide a batch; a period or number of batches below 1; an optimizer that
-                keeps no sensitivities for the next training batch to use.
+                divide a batch; a period or number of batches below 1; data that is no
+                DatasetConfig; an optimizer that keeps no sensitivities for the next
+                training batch to use.
         """
         super().__init__(*args, **kwargs)
         definition = self._model.optimizer_def
@@ -81,10 +82,16 @@ class GuidedTrainer(trainer.Trainer):
             definition.group_names(self.train_state.params),
             max_skipped,
         )
+        _check_configs(guidance_dataset_cfg, train_dataset_cfg)
         checks.check_count("GUIDANCE_PERIOD", guidance_period)
         checks.check_count("GUIDANCE_BATCHES", guidance_batches)
         if self._num_microbatches is not None:
             checks.check_count("NUM_MICROBATCHES", self._num_microbatches)
+            if train_dataset_cfg.batch_size % self._num_microbatches:
+                raise ValueError(
+                    f"NUM_MICROBATCHES={self._num_microbatches}: a batch of "
+                    f"{train_dataset_cfg.batch_size} does not divide into so many parts"
+                )
         self._period = guidance_period
         self._guidance_batches: list[Mapping[str, jax.Array]] = []
         if guidance_dataset_cfg is None:
@@ -223,6 +230,17 @@ class GuidedTrainer(trainer.Trainer):
         return new_state, metrics | summaries.of_step(
             raw, optimizer.at_bound(raw), learning_rate
         )
+
+
+def _check_configs(guidance_cfg: Any, train_cfg: Any) -> None:
+    """Raises ValueError for data of a wrong type."""
+    for name, cfg in (("guidance", guidance_cfg), ("train", train_cfg)):
+        is_config = isinstance(cfg, utils.DatasetConfig)
+        if not is_config and (name, cfg) != ("guidance", None):
+            raise ValueError(
+                f"GuidedTrainer.{name}_dataset_cfg={checks.show(cfg)}: must be a "
+                "utils.DatasetConfig"
+            )
 
 
 def _guidance_microbatches(

@@ -21,6 +21,7 @@ import time
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from absl import logging
 import numpy as np
 import orbax.checkpoint as ocp
 from t5x import utils
@@ -184,15 +185,15 @@ def flip(path: pathlib.Path, bit: int) -> None:
 
 
 def flips(folder: pathlib.Path, whole: pathlib.Path, number: int, rng) -> str:
-    """Flips one random bit of the newest checkpoint, and opens the run."""
+    """Flips a random bit of a random file of the newest checkpoint, and opens the run."""
     silent = []
+    logging.set_verbosity(logging.ERROR)  # each is a warning
     cfg = utils.CheckpointConfig(save=utils.SaveCheckpointConfig(period=PERIOD, keep=3))
     for i in range(number):
         copy = copies(folder, whole, "flipped")
         newest = copy / f"checkpoint_{STEPS}"
-        files = [path for path in sorted(newest.rglob("*")) if path.is_file()]
-        sizes = [path.stat().st_size for path in files]
-        (path,) = rng.choices(files, sizes)
+        files = [p for p in newest.rglob("*") if p.is_file() and p.stat().st_size]
+        path = rng.choice(sorted(files))
         bit = rng.randrange(8 * path.stat().st_size)
         flip(path, bit)
         run_folder.checkpoint_config(cfg, str(copy))

@@ -34,7 +34,7 @@ TINY = [
 
 
 def _collector(fn: Callable) -> Callable[..., dict[str, Any]]:
-    @functools.wraps(fn)
+    @functools.wraps(fn, updated=())  # without the checks of the embedded t5x
     def collect(**kwargs: Any) -> dict[str, Any]:
         return kwargs
 
@@ -61,7 +61,6 @@ def arguments(gin_file: str, *bindings: str) -> Iterator[dict[str, Any]]:
     """What a gin file of the repository passes to t5x, instantiated."""
     collect, paths = _entry_point(gin_file)
     # With "://", so that no folder is made and locked.
-    # A local MODEL_DIR would be made and locked.
     unused = {"MODEL_DIR": "unused://"}
     required = [f"{path} = {unused.get(path, '/dev/null/unused')!r}" for path in paths]
     if "translation" in gin_file or "wmt19" in gin_file:

@@ -1,13 +1,21 @@
-"""What the embedded t5x refuses itself: layouts, buckets, and data to evaluate."""
+"""What the embedded t5x refuses itself, and how it says so."""
 
 import json
 
+import gin
 import jax
 import numpy as np
 import pytest
 import seqio
-from t5x import eval as eval_script, infer as infer_script, partitioning, utils
+from t5x import (
+    eval as eval_script,
+    gin_utils,
+    infer as infer_script,
+    partitioning,
+    utils,
+)
 
+import processes
 import small_tasks
 import text_runs
 import tiny
@@ -87,3 +95,32 @@ def test_nothing_to_evaluate(tmp_path):
     name = metric_task("nothing", [], count)
     with pytest.raises(ValueError, match="'validation' of task nothing gives no example"):
         evaluator(name, tmp_path)
+
+
+def test_every_missing_setting_is_named_at_once():
+    bindings = [f"{name} = %gin.REQUIRED" for name in ("ONE", "ANOTHER")]
+    try:
+        with pytest.raises(ValueError, match="set ANOTHER, ONE: as in --gin.ANOTHER="):
+            gin_utils.parse_gin_flags(["."], [], bindings)
+    finally:
+        gin.clear_config()
+
+
+def test_other_errors_keep_their_traceback():
+    for fault in (KeyError("a"), OSError("a disk"), ValueError("of a library")):
+        with pytest.raises(type(fault)), gin_utils._short_errors():
+            raise fault
+
+
+def test_the_message_of_an_error_comes_alone(tmp_path):
+    arguments = [
+        "--gin_file=gin/quickstart_guided.gin",
+        f"--gin.MODEL_DIR={str(tmp_path)!r}",
+    ]
+    result = processes.run("t5x.train", *arguments, "--gin.TRAIN_STEPS=-1")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
+        "error: train.total_steps=-1: must be a whole number in [0, 2147483647] "
+        "(TRAIN_STEPS)"
+    )
+    assert "Traceback" not in result.stderr

@@ -6,7 +6,6 @@ import string
 import tempfile
 import traceback
 
-import gin
 import hypothesis
 from hypothesis import strategies as st
 import jax
@@ -15,7 +14,6 @@ import pytest
 from t5x import (
     adafactor,
     decoding,
-    gin_utils,
     infer as infer_script,
     models,
     partitioning,
@@ -25,111 +23,13 @@ from t5x import (
 )
 from t5x.examples.t5 import network
 
-from gbt_t5x import data_checks, gin_checks
+from gbt_t5x import data_checks, guidance, trainer as guided_trainer
 import gin_runs
-import processes
 import text_runs
 import tiny
 
-BASELINE, GUIDED = "gin/quickstart_baseline.gin", "gin/quickstart_guided.gin"
-MODEL, RUN = "gin/models/quickstart.gin", "gin/runs/pretrain.gin"
-GUIDANCE, FROZEN = "gin/guidance/adafactor.gin", "gin/guidance/frozen.gin"
-NEXT_BATCH = "gin/guidance/next_batch.gin"
-RATE = "META_LEARNING_RATE = 1e-2"
-TASK = (
-    "MIXTURE_OR_TASK_NAME = 'a_task'",
-    "TASK_FEATURE_LENGTHS = {'inputs': 8, 'targets': 8}",
-    "TRAIN_STEPS = 10",
-)
-
-
-@pytest.fixture
-def user_file(tmp_path):
-    """Parses and finalizes a gin file of the user's that includes others."""
-
-    def parse(*lines):
-        gin_file = tmp_path / "user.gin"
-        includes = [f"include {x!r}" if x.endswith(".gin") else x for x in lines]
-        gin_file.write_text("\n".join([*includes, *TASK]) + "\n")
-        with gin_runs.arguments(str(gin_file)):
-            pass
-
-    return parse
-
-
-@pytest.mark.parametrize(
-    ("misspelt", "near"),
-    [
-        ("META_LEARNINGRATE", "META_LEARNING_RATE"),
-        ("EVAL_PERIODS", "EVAL_PERIOD"),
-        ("BATCHSIZE", "BATCH_SIZE"),
-    ],
-)
-def test_a_misspelt_macro_is_an_error_that_offers_the_near_name(misspelt, near):
-    with pytest.raises(ValueError, match=f"{misspelt}, near {near}"):
-        gin_runs.bindings_of(GUIDED, f"{misspelt} = 1")
-
-
-def test_a_macro_of_the_command_line_that_nothing_refers_to_is_an_error(monkeypatch):
-    """Even one that other gin files know."""
-    monkeypatch.setattr(gin_checks, "_of_command_line", lambda: {"GUIDANCE_SPLIT"})
-    with pytest.raises(ValueError, match="nothing refers to these macros: GUIDANCE_SPLI"):
-        gin_runs.bindings_of(BASELINE, "GUIDANCE_SPLIT = 'validation'")
-
-
-def test_a_binding_may_take_the_place_of_a_macro():
-    bindings = gin_runs.bindings_of(GUIDED, "utils.SaveCheckpointConfig.period = 100")
-    assert bindings["CHECKPOINT_PERIOD"] == "500"
-
-
-def test_a_meta_learning_rate_without_guidance_is_an_error():
-    with pytest.raises(ValueError, match="META_LEARNING_RATE is set, and the run is not"):
-        gin_runs.bindings_of(BASELINE, RATE)
-
-
-def test_other_configurations_of_gin_are_left_alone():
-    gin.clear_config()
-    try:
-        gin.parse_config_files_and_bindings([], ["A_MACRO = 1"])
-    finally:
-        gin.clear_config()
-
-
-@pytest.mark.parametrize(
-    "lines",
-    [
-        (GUIDANCE, MODEL, RUN, RATE),
-        (GUIDANCE, RUN, MODEL, RATE),
-        (MODEL, GUIDANCE, RUN, RATE),
-        (RUN, GUIDANCE, MODEL, RATE),
-        (FROZEN, MODEL, RUN),
-        (RUN, FROZEN, MODEL),
-        (MODEL, RUN, FROZEN, RATE),  # which would learn nothing
-        (MODEL, RUN, NEXT_BATCH),
-    ],
-)
-def test_guidance_that_is_not_used_is_an_error(user_file, lines):
-    with pytest.raises(ValueError, match="after the model and run files"):
-        user_file(*lines)
-
-
-@pytest.mark.parametrize(
-    "lines",
-    [
-        (MODEL, RUN, GUIDANCE, NEXT_BATCH, RATE),
-        (MODEL, RUN, GUIDANCE, RATE),
-        (RUN, MODEL, GUIDANCE, RATE),
-        (MODEL, RUN, FROZEN),
-    ],
-)
-def test_guidance_after_the_model_and_run_files_is_used(user_file, lines):
-    user_file(*lines)
-
-
-def test_the_next_batch_before_held_out_guidance_is_an_error(user_file):
-    with pytest.raises(ValueError, match="next_batch.gin' last"):
-        user_file(MODEL, RUN, NEXT_BATCH, GUIDANCE, RATE)
-
+GUIDED = "gin/quickstart_guided.gin"
+BASELINE = "gin/quickstart_baseline.gin"
 
 # What gin files and command lines may say where something else is meant.
 TEXTS = st.text(string.ascii_letters, max_size=3)
@@ -408,6 +308,64 @@ def test_microbatches(number, trainer_arguments):
         trainer.Trainer(**trainer_arguments, num_microbatches=number)
 
 
+@text_runs.embedded_only
+@pytest.mark.parametrize(
+    "name",
+    [
+        "guidance_dataset_cfg",
+        "train_dataset_cfg",
+        "guidance_period",
+        "guidance_batches",
+        "max_skipped",
+        "num_microbatches",
+    ],
+)
+def test_guided_trainer(name, trainer_arguments):
+    arguments = trainer_arguments | {
+        "model": tiny.make_model(tiny.guided()),
+        "guidance_dataset_cfg": tiny.dataset_cfg("guidance"),
+        "train_dataset_cfg": tiny.dataset_cfg("train"),
+        "num_microbatches": None,
+    }
+
+    @examples(25)
+    @hypothesis.given(ANYTHING)
+    def check(value):
+        with pytest.MonkeyPatch.context() as patch, runs_or_names_the_setting():
+            patch.setattr(guidance, "load_guidance_batches", lambda *args: [])
+            guided_trainer.GuidedTrainer(**arguments | {name: value})
+
+    check()
+
+
+@text_runs.embedded_only
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GUIDANCE_BATCHES", 0),
+        ("guidance/utils.DatasetConfig.batch_size", "4"),
+        ("GUIDANCE_PERIOD", -1),
+        ("MAX_SKIPPED", 0),
+        ("trainer.Trainer.num_microbatches", -2),
+        ("NUM_MICROBATCHES", 3),  # of 4 rows
+        ("decoding.beam_search.alpha", "long"),
+        ("utils.create_learning_rate_scheduler.base_learning_rate", -1.0),
+        ("utils.create_learning_rate_scheduler.warmup_steps", 0),
+    ],
+)
+def test_settings_of_what_is_called_late_are_checked_early(
+    name, value, tmp_path, monkeypatch
+):
+    def compiled(*args):
+        raise AssertionError("parameters are initialized")
+
+    monkeypatch.setattr(utils.TrainStateInitializer, "from_scratch", compiled)
+    schedule = "utils.create_learning_rate_scheduler.factors = 'constant * linear_warmup'"
+    imports = "from t5x import decoding"
+    with pytest.raises(ValueError, match=name.rpartition(".")[2]):
+        gin_runs.train(GUIDED, tmp_path, schedule, imports, f"{name} = {value!r}")
+
+
 class Checked(Exception):
     """Nothing was wrong with the settings, and the work would begin."""
 
@@ -552,32 +510,3 @@ def test_a_wrong_value_is_an_error_that_shows_it(name, value):
         bindings = ("MODEL_DIR = 'run'", f"{name} = {value!r}")
         with gin_runs.arguments(BASELINE, *bindings) as kwargs:
             train_script.train(**kwargs)
-
-
-@text_runs.embedded_only
-def test_every_missing_setting_is_named_at_once():
-    bindings = [f"{name} = %gin.REQUIRED" for name in ("ONE", "ANOTHER")]
-    try:
-        with pytest.raises(ValueError, match="set ANOTHER, ONE: as in --gin.ANOTHER="):
-            gin_utils.parse_gin_flags(["."], [], bindings)
-    finally:
-        gin.clear_config()
-
-
-@text_runs.embedded_only
-def test_other_errors_keep_their_traceback():
-    for fault in (KeyError("a"), OSError("a disk"), ValueError("of a library")):
-        with pytest.raises(type(fault)), gin_utils._short_errors():
-            raise fault
-
-
-@text_runs.embedded_only
-def test_the_message_of_an_error_comes_alone(tmp_path):
-    arguments = ["--gin_file=" + GUIDED, f"--gin.MODEL_DIR={str(tmp_path)!r}"]
-    result = processes.run("t5x.train", *arguments, "--gin.TRAIN_STEPS=-1")
-    assert result.returncode == 1
-    assert result.stderr.splitlines()[-1] == (
-        "error: train.total_steps=-1: must be a whole number in [0, 2147483647] "
-        "(TRAIN_STEPS)"
-    )
-    assert "Traceback" not in result.stderr

@@ -29,7 +29,8 @@ def checked(fn: _Checked) -> _Checked:
     """Checks the arguments of a function, or of a class, by their annotations.
 
     An `Annotated` number lies in an interval, and other values are among the choices. A
-    bool is no number, and no text is empty.
+    bool is no number, and no text is empty. The attribute `check_arguments`, of the
+    function or of `__init__`, checks some arguments by name, without a call.
 
     Raises:
         ValueError: in a call; names the argument and what it may be.
@@ -40,15 +41,20 @@ def checked(fn: _Checked) -> _Checked:
     signature = inspect.signature(fn)
     name = fn.__qualname__.removesuffix(".__init__")
 
-    @functools.wraps(fn)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        for argument, value in signature.bind(*args, **kwargs).arguments.items():
-            hint = signature.parameters[argument].annotation
+    def check_arguments(arguments: Mapping[str, Any]) -> None:
+        for argument, value in arguments.items():
+            parameter = signature.parameters.get(argument)  # None of a subclass's
+            hint = parameter.annotation if parameter else Any
             if not _fits(value, hint):
                 raise ValueError(f"{name}.{argument}={value!r}: must be {_say(hint)}")
+
+    @functools.wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        check_arguments(signature.bind(*args, **kwargs).arguments)
         return fn(*args, **kwargs)
 
     call.__signature__ = signature  # type: ignore[attr-defined]  # which gin reads
+    call.check_arguments = check_arguments  # type: ignore[attr-defined]
     return call  # type: ignore[return-value]
 
 

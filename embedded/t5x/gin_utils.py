@@ -1,6 +1,6 @@
 """Gin files and bindings, and the command line that names them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import os
 import re
@@ -39,6 +39,21 @@ def parse_gin_flags(
     if missing:
         raise ValueError(f"set {', '.join(missing)}: as in --gin.{missing[0]}=VALUE")
     gin.finalize()
+
+
+@gin.config.register_finalize_hook
+def _check_bindings(config: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
+    """Checks what is bound to plain values, before anything is called with them."""
+    references = gin.config.iterate_references
+    for (_, selector), bindings in config.items():
+        fn = gin.get_configurable(selector)
+        fn = fn.__init__ if isinstance(fn, type) else fn
+        check = getattr(fn, "check_arguments", None)
+        for name, value in bindings.items() if check else ():
+            while getattr(value, "config_key", ("", ""))[1] == "gin.macro":
+                value = config.get(value.config_key, {}).get("value", gin.REQUIRED)
+            if value is not gin.REQUIRED and not any(references([value])):
+                check({name: value})
 
 
 def rewrite_gin_args(args: Sequence[str]) -> list[str]:

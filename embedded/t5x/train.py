@@ -101,8 +101,8 @@ def train(
     os.makedirs(model_dir, exist_ok=True)
     evaluates = bool(train_eval_dataset_cfg or infer_eval_dataset_cfg)
     eval_period = (evaluates and eval_period) or 0
-    save_period = (checkpoint_cfg.save and checkpoint_cfg.save.period) or 0
-    chunk = training_loop.shorter_period(eval_period, save_period)
+    save_period = getattr(checkpoint_cfg.save, "period", None)
+    training_loop.shorter_period(eval_period, save_period)  # or they do not fit
     if train_eval_dataset_cfg and not eval_steps:
         raise ValueError("train.eval_steps=0: must be at least 1 to evaluate")
     for cfg in (train_dataset_cfg, train_eval_dataset_cfg, infer_eval_dataset_cfg):
@@ -132,10 +132,19 @@ def train(
     )
     shapes = initializer.global_train_state_shape
     initializer.write_model_info(model_dir)
-    train_state = _start_or_resume(
+    trainer = trainer_cls(
+        model=model,
+        train_state=shapes,  # of no values: it checks its settings before they are there
+        partitioner=partitioner,
+        train_state_axes=initializer.train_state_axes,
+        eval_names=list(eval_datasets),
+        summary_dir=model_dir,
+        rng=trainer_rng,
+    )
+    trainer.train_state = _start_or_resume(
         initializer, checkpoint_cfg, model_dir, init_rng, train_iter
     )
-    first_step = int(train_state.step)
+    first_step = int(trainer.train_state.step)
     total_steps = first_step + relative_steps if relative_steps else total_steps
     if total_steps < first_step:
         raise ValueError(
@@ -145,16 +154,6 @@ def train(
     evaluator = _evaluator(
         infer_eval_dataset_cfg, inference_evaluator_cls, model, partitioner, model_dir
     )
-    trainer = trainer_cls(
-        model=model,
-        train_state=train_state,
-        partitioner=partitioner,
-        train_state_axes=initializer.train_state_axes,
-        eval_names=list(eval_datasets),
-        summary_dir=model_dir,
-        rng=trainer_rng,
-    )
-    del train_state
     summarize_config_fn(
         model_dir, trainer.train_metrics_manager.summary_writer, first_step
     )
@@ -175,9 +174,7 @@ def train(
         ),
         actions=all_actions,
         eval_period=eval_period,
-        save_period=save_period,
         stats_period=stats_period,
-        chunk=chunk,
         progress=progress,
         first_step=first_step,
         total_steps=total_steps,

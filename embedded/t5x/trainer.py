@@ -212,7 +212,7 @@ class Trainer:
 
         Args:
             model: what to train.
-            train_state: parameters and optimizer state, on the mesh.
+            train_state: parameters and optimizer state, on the mesh, or their shapes.
             partitioner: compiles the steps.
             eval_names: names of the evaluations; the keys of `eval`'s argument.
             summary_dir: where TensorBoard files go, or None.

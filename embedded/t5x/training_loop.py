@@ -23,7 +23,7 @@ from t5x import (
 import tensorflow as tf
 
 
-def shorter_period(eval_period: int, save_period: int) -> int | None:
+def shorter_period(eval_period: int, save_period: int | None) -> int | None:
     """The shorter of two periods, if there is one.
 
     Raises:
@@ -43,7 +43,7 @@ class Run:
     """The loop over steps, with what happens between them.
 
     Metrics are computed while training goes on, unless actions wait for them. Periods are
-    numbers of steps, 0 for never; `chunk` is the shorter of the first two, or None.
+    numbers of steps, 0 for never.
     """
 
     trainer: trainer_lib.Trainer
@@ -53,15 +53,15 @@ class Run:
     evaluations: "Evaluations"
     actions: actions_lib.Actions
     eval_period: int
-    save_period: int
     stats_period: int | None
-    chunk: int | None
     progress: progress_lib.Progress
     first_step: int
     total_steps: int
 
     def __post_init__(self):
         self.step = self.first_step
+        self._save_period = getattr(self.save_cfg, "period", None) or 0
+        self._chunk = shorter_period(self.eval_period, self._save_period)
 
     def train(self) -> signal.Signals | None:
         """Trains to the end, or until an action or a signal stops it: that signal."""
@@ -85,12 +85,12 @@ class Run:
 
     def _one_period(self, stop: signals.Stop) -> None:
         """Trains to the next checkpoint, evaluation or the end, and does what is due."""
-        chunk = self.chunk or self.total_steps
+        chunk = self._chunk or self.total_steps
         # Periods count from the first step of this process, as in T5X.
         done = self.step - self.first_step
         end = min(self.first_step + (done // chunk + 1) * chunk, self.total_steps)
         self._train_until(end)
-        if self._due(self.save_period):
+        if self._due(self._save_period):
             self.save()
         if self._due(self.eval_period):
             stop.unless_received(lambda: self.evaluations.run(self.step))

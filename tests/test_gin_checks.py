@@ -1,0 +1,106 @@
+"""Settings that a run would ignore are errors."""
+
+import gin
+import pytest
+
+from gbt_t5x import gin_checks
+import gin_runs
+
+BASELINE, GUIDED = "gin/quickstart_baseline.gin", "gin/quickstart_guided.gin"
+MODEL, RUN = "gin/models/quickstart.gin", "gin/runs/pretrain.gin"
+GUIDANCE, FROZEN = "gin/guidance/adafactor.gin", "gin/guidance/frozen.gin"
+NEXT_BATCH = "gin/guidance/next_batch.gin"
+RATE = "META_LEARNING_RATE = 1e-2"
+TASK = (
+    "MIXTURE_OR_TASK_NAME = 'a_task'",
+    "TASK_FEATURE_LENGTHS = {'inputs': 8, 'targets': 8}",
+    "TRAIN_STEPS = 10",
+)
+
+
+@pytest.fixture
+def user_file(tmp_path):
+    """Parses and finalizes a gin file of the user's that includes others."""
+
+    def parse(*lines):
+        gin_file = tmp_path / "user.gin"
+        includes = [f"include {x!r}" if x.endswith(".gin") else x for x in lines]
+        gin_file.write_text("\n".join([*includes, *TASK]) + "\n")
+        with gin_runs.arguments(str(gin_file)):
+            pass
+
+    return parse
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "near"),
+    [
+        ("META_LEARNINGRATE", "META_LEARNING_RATE"),
+        ("EVAL_PERIODS", "EVAL_PERIOD"),
+        ("BATCHSIZE", "BATCH_SIZE"),
+    ],
+)
+def test_a_misspelt_macro_is_an_error_that_offers_the_near_name(misspelt, near):
+    with pytest.raises(ValueError, match=f"{misspelt}, near {near}"):
+        gin_runs.bindings_of(GUIDED, f"{misspelt} = 1")
+
+
+def test_a_macro_of_the_command_line_that_nothing_refers_to_is_an_error(monkeypatch):
+    """Even one that other gin files know."""
+    monkeypatch.setattr(gin_checks, "_of_command_line", lambda: {"GUIDANCE_SPLIT"})
+    with pytest.raises(ValueError, match="nothing refers to these macros: GUIDANCE_SPLI"):
+        gin_runs.bindings_of(BASELINE, "GUIDANCE_SPLIT = 'validation'")
+
+
+def test_a_binding_may_take_the_place_of_a_macro():
+    bindings = gin_runs.bindings_of(GUIDED, "utils.SaveCheckpointConfig.period = 100")
+    assert bindings["CHECKPOINT_PERIOD"] == "500"
+
+
+def test_a_meta_learning_rate_without_guidance_is_an_error():
+    with pytest.raises(ValueError, match="META_LEARNING_RATE is set, and the run is not"):
+        gin_runs.bindings_of(BASELINE, RATE)
+
+
+def test_other_configurations_of_gin_are_left_alone():
+    gin.clear_config()
+    try:
+        gin.parse_config_files_and_bindings([], ["A_MACRO = 1"])
+    finally:
+        gin.clear_config()
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (GUIDANCE, MODEL, RUN, RATE),
+        (GUIDANCE, RUN, MODEL, RATE),
+        (MODEL, GUIDANCE, RUN, RATE),
+        (RUN, GUIDANCE, MODEL, RATE),
+        (FROZEN, MODEL, RUN),
+        (RUN, FROZEN, MODEL),
+        (MODEL, RUN, FROZEN, RATE),  # which would learn nothing
+        (MODEL, RUN, NEXT_BATCH),
+    ],
+)
+def test_guidance_that_is_not_used_is_an_error(user_file, lines):
+    with pytest.raises(ValueError, match="after the model and run files"):
+        user_file(*lines)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (MODEL, RUN, GUIDANCE, NEXT_BATCH, RATE),
+        (MODEL, RUN, GUIDANCE, RATE),
+        (RUN, MODEL, GUIDANCE, RATE),
+        (MODEL, RUN, FROZEN),
+    ],
+)
+def test_guidance_after_the_model_and_run_files_is_used(user_file, lines):
+    user_file(*lines)
+
+
+def test_the_next_batch_before_held_out_guidance_is_an_error(user_file):
+    with pytest.raises(ValueError, match="next_batch.gin' last"):
+        user_file(MODEL, RUN, NEXT_BATCH, GUIDANCE, RATE)
