@@ -216,6 +216,8 @@ def test_a_missing_chunk_of_a_public_checkpoint_is_not_read_as_zeros(
     chunk.unlink()
     with pytest.raises(ValueError, match=re.escape(f'"{chunk}" is missing')):
         finetune("baseline", folder, tmp_path / "run")
+    if not text_runs.EMBEDDED:  # T5X expects the fill value that it wrote itself
+        return
     # Where .zarray gives a fill value, what equals it may be left out.
     zarray = chunk.parent / ".zarray"
     zarray.write_text(zarray.read_text().replace('"fill_value":null', '"fill_value":0'))
