@@ -80,6 +80,32 @@ def check(folder: str, progress: checksums.Progress = lambda _: None) -> Report:
     return Report(None, False, tuple(not_finite))
 
 
+def dtype_of(folder: str, prefix: str) -> str | None:
+    """The dtype of the first array under a name, in a whole checkpoint of Orbax.
+
+    Single numbers are passed over.
+
+    >>> dtype_of("/no/checkpoint", "state.sensitivity")
+
+    Args:
+        folder: checkpoint_STEP, on a local disk.
+        prefix: keys of the tree, joined by dots.
+
+    Returns:
+        Its name, or None if there is no such array.
+    """
+    import tensorstore  # half a second
+
+    if not os.path.isdir(os.path.join(folder, "state")):
+        return None
+    for name, spec, _ in _orbax_arrays(folder):
+        if name.startswith(f"{prefix}."):
+            array = tensorstore.open(spec, open=True).result()
+            if array.rank:
+                return array.dtype.name
+    return None
+
+
 def _orbax_arrays(folder: str) -> Iterator[tuple[str, dict[str, Any], bool]]:
     """Name, TensorStore specification, and whether equal data may be left out."""
     names = checksums.files(folder)

@@ -16,6 +16,7 @@ from gbt_t5x import (
     hypergradient as hypergradient_lib,
     hyperparams as hyperparams_lib,
     learnable,
+    rounding,
 )
 
 # A sensitivity this large does not last: with a gradient of 1, the square that Adam takes
@@ -45,8 +46,8 @@ class SensitiveState(GuidedState):
 
     Attributes:
         sensitivity: "params" -> name -> ∂θ/∂λ, like the parameters; where the discount
-            is not 0, "momentum" -> name -> that of `learnable.momentum`. See
-            `hypergradient`. Zero before the first update.
+            is not 0, "momentum" -> name -> that of `learnable.momentum`. In the form of
+            `rounding.compress`. See `hypergradient`. Zero before the first update.
     """
 
     sensitivity: dict[str, dict[str, Any]]
@@ -69,6 +70,7 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         groups: Sequence[tuple[str, str]] | None = None,
         discount: float | None = None,
         bounds: Mapping[str, tuple[float, float]] | None = None,
+        sensitivity_dtype: str | None = None,
     ):
         """Constructs the optimizer.
 
@@ -88,12 +90,15 @@ class GuidedOptimizer(optimizers.OptimizerDef):
             bounds: hyper-parameter -> (lowest, highest) value of it that is learned, a
                 closed interval inside its domain; for the others, and None, those of
                 `hyperparams.BOUNDS`.
+            sensitivity_dtype: one of `rounding.DTYPES`, in which the state keeps
+                sensitivities; None for `rounding.DEFAULT`.
 
         Raises:
             ValueError: an unknown or repeated hyper-parameter, one that the base
                 optimizer does not have or that has no gradient in it, an initial value
                 outside its interval, an interval outside its domain, a wrong expression,
-                η̂ < 0, γ outside [0, 1), or what is no number or optimizer.
+                η̂ < 0, γ outside [0, 1), an unknown dtype or one of sensitivities that are
+                not kept, or what is no number or optimizer.
         """
         _check_arguments(
             base, hyperparams, meta_learning_rate, initial_alpha, discount, bounds
@@ -116,6 +121,7 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         self._meta_learning_rate = float(meta_learning_rate)
         self._adam = optax.scale_by_adam()
         self._discount = None if discount is None else float(discount)
+        self._dtype = _sensitivity_dtype(sensitivity_dtype, discount)
         self._prepare = learnable.preparation(base, hyperparams)
         # A weight decay that follows the learning rate would be part of alpha's.
         decay_follows = getattr(base.hyper_params, "weight_decay_rate_lr_exponent", None)
@@ -151,8 +157,9 @@ class GuidedOptimizer(optimizers.OptimizerDef):
     def with_sensitivity(self, state: GuidedState, params: Any) -> SensitiveState:
         """A state whose updates leave Z in it, from Z = 0."""
         parts = self._sensitive(params, state.param_states)
+        zeros = jax.tree.map(jnp.zeros_like, parts)
         return SensitiveState(
-            **vars(state), sensitivity=jax.tree.map(jnp.zeros_like, parts)
+            **vars(state), sensitivity=rounding.compress(zeros, self._dtype, state.step)
         )
 
     def without_sensitivity(self, state: GuidedState) -> GuidedState:
@@ -189,8 +196,9 @@ class GuidedOptimizer(optimizers.OptimizerDef):
             step=base_state.step, param_states=base_state.param_states
         )
         if isinstance(state, SensitiveState):
+            sensitivity = self._new_sensitivity(update, params, state)
             new_state = new_state.replace(
-                sensitivity=self._new_sensitivity(update, params, state)
+                sensitivity=rounding.compress(sensitivity, self._dtype, new_state.step)
             )
         return new_params, new_state
 
@@ -210,7 +218,8 @@ class GuidedOptimizer(optimizers.OptimizerDef):
 
     def _new_sensitivity(self, update, params, state: SensitiveState) -> dict[str, Any]:
         """∂Ω/∂λ at `params`, and the discounted sensitivity before."""
-        old, raw, param_states = state.sensitivity, state.hyperparams, state.param_states
+        raw, param_states = state.hyperparams, state.param_states
+        old = rounding.expand(state.sensitivity)
         if not self._discount:
             of_step = lambda raw, _: update(raw, params, param_states)[0]
             new = {
@@ -258,7 +267,7 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         Returns:
             name -> ĝ with respect to the raw numbers, (); with groups, (groups,).
         """
-        sensitivities = state.sensitivity["params"]
+        sensitivities = rounding.expand(state.sensitivity["params"])
         found = {name: self._inner(z, grads) for name, z in sensitivities.items()}
         if self._derives_beta1:
             # θ' = θ - m' and m' = β1·m + (1 - β1)·α·d, with d the descent at α = 1, so
@@ -350,7 +359,9 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         )
         if isinstance(state, SensitiveState):
             sensitivity = self._sensitive(axes.target, axes.state.param_states)
-            new_state = new_state.replace(sensitivity=sensitivity)
+            new_state = new_state.replace(
+                sensitivity=rounding.like(sensitivity, self._dtype)
+            )
         return optimizer.replace(target=axes.target, state=new_state)
 
 
@@ -406,6 +417,27 @@ def _check_arguments(
             f"GuidedOptimizer.bounds={show(bounds)}: must be None, or a dictionary of "
             f"(low, high) by names of those learned, {', '.join(hyperparams)}: set BOUNDS"
         )
+
+
+def _sensitivity_dtype(dtype: Any, discount: float | None) -> str:
+    """The dtype in which sensitivities are kept, or "float32" if they are not.
+
+    Raises:
+        ValueError: it is unknown, or they are not kept.
+    """
+    if dtype is not None and dtype not in rounding.DTYPES:
+        raise ValueError(
+            f"GuidedOptimizer.sensitivity_dtype={checks.show(dtype)}: must be None or "
+            f"one of {', '.join(rounding.DTYPES)}: set SENSITIVITY_DTYPE"
+        )
+    if discount is not None:
+        return dtype or rounding.DEFAULT
+    if dtype is not None:
+        raise ValueError(
+            f"GuidedOptimizer.sensitivity_dtype={dtype!r}, but a held-out batch with "
+            "DISCOUNT = None keeps no sensitivities: set SENSITIVITY_DTYPE = None"
+        )
+    return "float32"
 
 
 def _all_finite(tree: Any) -> jax.Array:

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from t5x import utils
 
-from gbt_t5x import checksums, integrity
+from gbt_t5x import checksums, integrity, rounding
 
 THREAD = "checksums"  # name of the threads that write them
 _LOCK = "run.lock"
@@ -39,20 +39,24 @@ _locks: dict[str, TextIO] = {}  # path -> file; open as long as the process live
 
 
 def checkpoint_config(
-    checkpoint_cfg: utils.CheckpointConfig, model_dir: str
+    checkpoint_cfg: utils.CheckpointConfig,
+    model_dir: str,
+    sensitivity_dtype: str | None = None,
 ) -> utils.CheckpointConfig:
     """What `train_script.train.checkpoint_cfg` may be.
 
     Args:
         checkpoint_cfg: when to save, and what a new run starts from.
         model_dir: the run's folder. It is made, and locked, if the run saves.
+        sensitivity_dtype: that of the run's `GuidedOptimizer`.
 
     Returns:
         The same, with checks before and checksums after saving.
 
     Raises:
         ValueError: model_dir is no name; another process trains in the folder; none of
-            its checkpoints is whole; or the one that a new run starts from is damaged.
+            its checkpoints is whole; or the one that a new run starts from is damaged; or
+            the newest keeps sensitivities in another dtype.
     """
     if not isinstance(model_dir, str) or not model_dir:
         raise ValueError(f"MODEL_DIR={model_dir!r}: must be the name of a folder")
@@ -60,6 +64,7 @@ def checkpoint_config(
     restore = checkpoint_cfg.restore
     if _is_local(model_dir):
         _on_one_process(lambda: _open(model_dir, bool(save and save.period)))
+        _on_one_process(lambda: _check_dtype(model_dir, sensitivity_dtype))
     if restore and not (_is_local(model_dir) and integrity.steps(model_dir)):
         restore_config(restore)
     if save:
@@ -160,6 +165,18 @@ def _open(model_dir: str, saves: bool) -> None:
             os.path.basename(aside_folder),
             step,
         )
+
+
+def _check_dtype(model_dir: str, sensitivity_dtype: str | None) -> None:
+    for step in integrity.steps(model_dir)[-1:]:
+        folder = os.path.join(model_dir, f"checkpoint_{step}")
+        found = integrity.dtype_of(folder, "state.sensitivity.params")
+        wanted = sensitivity_dtype or rounding.DEFAULT
+        if found not in (None, wanted):
+            raise ValueError(
+                f"{folder} keeps sensitivities in {found}, and the run is to keep them "
+                f"in {wanted}: set SENSITIVITY_DTYPE = {found!r}"
+            )
 
 
 def _none_whole(

@@ -7,7 +7,8 @@ same batches, so that the load of the machine meets all of them. Times are of bl
 four steps, one period of the variant that guides every fourth, divided by the block of
 the unguided trainer in the same round. The unguided trainer has the same Adafactor, with
 momentum. FLOPs and bytes accessed are XLA's estimates of the compiled programs, averaged
-over a block; the memory of temporaries and arguments is that of the larger program.
+over a block; the memory of temporaries and arguments is that of the larger program, and
+"extra" what it takes beyond the unguided one's, in float32 arrays like the parameters.
 
 Seconds to the first step are those of the imports and of TensorFlow's first batch, which
 all variants share, and of a variant's own data, initialization, compilation and step.
@@ -56,21 +57,31 @@ VARIANTS = {
     ),
     "next_batch": (
         "gin/quickstart_guided.gin",
-        ["include 'gin/guidance/next_batch.gin'"],
+        ["include 'gin/guidance/next_batch.gin'", "SENSITIVITY_DTYPE = 'float32'"],
+    ),
+    "next_batch_bfloat16": (
+        "gin/quickstart_guided.gin",
+        ["include 'gin/guidance/next_batch.gin'", "SENSITIVITY_DTYPE = 'bfloat16'"],
+    ),
+    "next_batch_int8": (
+        "gin/quickstart_guided.gin",
+        ["include 'gin/guidance/next_batch.gin'", "SENSITIVITY_DTYPE = 'int8'"],
     ),
 }
 ONE_HYPERPARAM = {
     "heldout_1_hyperparam": ("gin/quickstart_guided.gin", ["HYPERPARAMS = ('alpha',)"])
 }
+SIX_HYPERPARAMS = [
+    "HYPERPARAMS = ('alpha', 'beta1', 'epsilon', 'weight_decay', 'decay_rate', "
+    "'clipping_threshold')",
+    "adafactor.Adafactor.epsilon1 = 1e-18",
+    "adafactor.Adafactor.weight_decay_rate = 1e-6",
+]
 KINDS = ONE_HYPERPARAM | {
-    "heldout_6_hyperparams": (
+    "heldout_6_hyperparams": ("gin/quickstart_guided.gin", SIX_HYPERPARAMS),
+    "next_batch_6_hyperparams": (
         "gin/quickstart_guided.gin",
-        [
-            "HYPERPARAMS = ('alpha', 'beta1', 'epsilon', 'weight_decay', 'decay_rate', "
-            "'clipping_threshold')",
-            "adafactor.Adafactor.epsilon1 = 1e-18",
-            "adafactor.Adafactor.weight_decay_rate = 1e-6",
-        ],
+        ["include 'gin/guidance/next_batch.gin'", *SIX_HYPERPARAMS],
     ),
 }
 GROUPS = {
@@ -136,6 +147,15 @@ class Variant:
 
     def largest(self, field: str) -> int:
         return max(getattr(p, field) for p in self.programs)
+
+    def extra_bytes(self, unguided: "Variant") -> float:
+        """Memory beyond another variant's, in float32 arrays like all parameters."""
+        params = jax.tree.leaves(self.trainer.train_state.params)
+        extra = sum(
+            self.largest(field) - unguided.largest(field)
+            for field in ("argument_bytes", "temp_bytes")
+        )
+        return extra / sum(4 * x.size for x in params)
 
 
 @contextlib.contextmanager
@@ -289,6 +309,7 @@ def rows_of(
                 / base.mean("bytes_accessed"),
                 "temp_bytes": variant.largest("temp_bytes"),
                 "argument_bytes": variant.largest("argument_bytes"),
+                "extra_bytes": variant.extra_bytes(base),
                 "compile_seconds": variant.compile_seconds,
                 "first_step_seconds": shared_seconds + variant.first_step_seconds,
                 "seconds_per_step": statistics.median(variant.seconds) / PERIOD,
@@ -301,7 +322,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows, as aligned text."""
     lines = [
         f"{'model':<8}{'variant':<25}{'time ratio':>10}{'min':>7}{'max':>7}{'FLOPs':>7}"
-        f"{'bytes':>7}{'temp MB':>9}{'args MB':>9}{'compile s':>11}{'first s':>9}"
+        f"{'bytes':>7}{'temp MB':>9}{'args MB':>9}{'extra':>7}{'compile s':>11}"
+        f"{'first s':>9}"
         f"{'s/step':>9}"
     ]
     for row in rows:
@@ -310,7 +332,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             f"{row['model']:<8}{row['variant']:<25}{times['median']:>10.3f}"
             f"{times['min']:>7.3f}{times['max']:>7.3f}{row['flops_ratio']:>7.3f}"
             f"{row['bytes_ratio']:>7.3f}{row['temp_bytes'] / 1e6:>9.1f}"
-            f"{row['argument_bytes'] / 1e6:>9.1f}{row['compile_seconds']:>11.1f}"
+            f"{row['argument_bytes'] / 1e6:>9.1f}{row['extra_bytes']:>7.2f}"
+            f"{row['compile_seconds']:>11.1f}"
             f"{row['first_step_seconds']:>9.1f}{row['seconds_per_step']:>9.4f}"
         )
     return "\n".join(lines)

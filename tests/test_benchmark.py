@@ -17,6 +17,7 @@ KEYS = {
     "time_ratio",
     "flops_ratio",
     "temp_bytes",
+    "extra_bytes",
     "compile_seconds",
 }
 
@@ -38,6 +39,8 @@ def test_every_variant_is_built_measured_and_printed():
         "heldout_quarter",
         "heldout_quarter_every_4",
         "next_batch",
+        "next_batch_bfloat16",
+        "next_batch_int8",
     }
     for row in rows.values():
         assert row.keys() >= KEYS
@@ -89,21 +92,29 @@ def test_the_deep_model_learns_a_thousand_hyperparams():
     assert sum(x.size for x in learned) == 1022
 
 
-def test_next_batch_needs_one_buffer_more():
-    programs = {}
-    for name in ("unguided", "next_batch"):
-        gin_file, own = benchmark.VARIANTS[name]
-        variant, _ = benchmark.build(gin_file, [*own, *TINY])
-        programs[name] = variant
-        params = variant.trainer.train_state.params
-    size = sum(4 * x.size for x in jax.tree.leaves(params))
-    state, temporaries = (
-        programs["next_batch"].largest(kind) - programs["unguided"].largest(kind)
-        for kind in ("argument_bytes", "temp_bytes")
-    )
-    # The rest is the state of λ, and the temporaries that XLA lays out differently.
-    assert size <= state <= 1.02 * size
-    assert state + temporaries <= 1.1 * size
+def test_the_next_batch_needs_the_bytes_of_its_dtype():
+    known = benchmark.VARIANTS | benchmark.KINDS
+    most = {
+        "unguided": 0.0,
+        "next_batch": 1.0,
+        "next_batch_bfloat16": 0.5,
+        "next_batch_int8": 0.25,
+        "next_batch_6_hyperparams": 5 * 0.25,
+    }
+    variants = {}
+    for name in most:
+        gin_file, own = known[name]
+        variants[name], _ = benchmark.build(gin_file, [*own, *TINY])
+    unguided = variants["unguided"]
+    params = jax.tree.leaves(unguided.trainer.train_state.params)
+    size = sum(4 * x.size for x in params)
+    for name, arrays in most.items():
+        variant = variants[name]
+        state = variant.largest("argument_bytes") - unguided.largest("argument_bytes")
+        # The rest is the state of λ, a scale of each array, and the temporaries that XLA
+        # lays out differently.
+        assert arrays * size <= state <= arrays * size + 0.02 * size
+        assert variant.extra_bytes(unguided) <= arrays + 0.1
 
 
 def test_the_run_of_the_paper_fits_sixteen_devices():

@@ -1,6 +1,7 @@
 """What stands in a run's folder is whole, or is not used; one process trains there."""
 
 import fcntl
+import functools
 import os
 import pathlib
 import random
@@ -9,11 +10,13 @@ import subprocess
 
 import jax
 from jax.experimental import multihost_utils
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from t5x import utils
 
 from gbt_t5x import checksums, integrity, run_folder
+import gin_runs
 import saved_run
 
 DATA_FILE = "state/ocdbt.process_0/d/*"
@@ -270,3 +273,23 @@ def test_all_processes_stop_if_the_first_finds_a_fault(tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "process_index", lambda: 0)
     saved_run.configuration(tmp_path)
     assert sent == [1, 0, 0]  # the run, then what it starts from
+
+
+def test_sensitivities_in_another_dtype_are_refused(tmp_path):
+    """What the error says to set goes on."""
+    next_batch = (
+        "guided_trainer.GuidedTrainer.guidance_dataset_cfg = None",
+        "DISCOUNT = 0.0",
+    )
+    run = functools.partial(
+        gin_runs.train, "gin/quickstart_guided.gin", tmp_path / "run", *next_batch
+    )
+    run("SENSITIVITY_DTYPE = 'bfloat16'")
+    with pytest.raises(
+        ValueError, match="checkpoint_2 keeps sensitivities in bfloat16, "
+    ):
+        run("TRAIN_STEPS = 4")
+    step, state = run("TRAIN_STEPS = 4", "SENSITIVITY_DTYPE = 'bfloat16'")
+    assert step == 4
+    kept = jax.tree.leaves(state._optimizer.state.sensitivity)
+    assert all(x.dtype == jnp.bfloat16 for x in kept)

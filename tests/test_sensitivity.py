@@ -57,10 +57,15 @@ def trees(count, size=1.0):
     ]
 
 
-def guided(base, groups=None, discount=None):
+def guided(base, groups=None, discount=None, dtype="float32"):
     make_base, names = BASES[base]
     return optimizers.GuidedOptimizer(
-        make_base(), names, 0.1, groups=groups, discount=discount
+        make_base(),
+        names,
+        0.1,
+        groups=groups,
+        discount=discount,
+        sensitivity_dtype=None if discount is None else dtype,
     )
 
 
@@ -159,11 +164,18 @@ def test_adafactor_keeps_one_sensitivity_for_alpha_and_beta1(names, discount, ke
     assert ("momentum" in state.sensitivity) == (discount > 0)
 
 
-@pytest.mark.parametrize("groups", [None, GROUPS], ids=["all", "groups"])
-@pytest.mark.parametrize("discount", [0.0, 0.5])
+@pytest.mark.parametrize(
+    ("groups", "discount", "dtype"),
+    [
+        (None, 0.0, "float32"),
+        (None, 0.5, "int8"),
+        (GROUPS, 0.0, "int8"),
+        (GROUPS, 0.5, "bfloat16"),
+    ],
+)
 @pytest.mark.parametrize("base", BASES)
-def test_state_is_partitioned_checkpointed_and_stable(base, groups, discount):
-    definition = guided(base, groups, discount)
+def test_state_is_partitioned_checkpointed_and_stable(base, groups, discount, dtype):
+    definition = guided(base, groups, discount, dtype)
     params, *gradients = (core.freeze(tree) for tree in trees(3))
     axes = core.freeze(
         {name: PartitionSpec(*"abc"[: len(shape)]) for name, shape in SIZES.items()}
@@ -176,8 +188,9 @@ def test_state_is_partitioned_checkpointed_and_stable(base, groups, discount):
     assert shapes.keys() == specs.keys()
     for path, x in shapes.items():
         if path[1] == "sensitivity" and path[2] == "params":
-            assert specs[path] == axes[path[-1]], path
-            assert x.shape == SIZES[path[-1]]
+            is_scale = len(path) > 5 and path[5] == "scale"
+            assert x.shape == (() if is_scale else SIZES[path[4]])
+            assert specs[path] == (axes[path[4]] if x.shape else None), path
         if path[1] in ("hyperparams", "meta_state"):
             assert specs[path] is None
             if groups and path[-1] != "count":
@@ -198,6 +211,39 @@ def test_state_is_partitioned_checkpointed_and_stable(base, groups, discount):
         assert (x.shape, x.dtype) == (y.shape, y.dtype)
     restored = optimizer.restore_state(new.state_dict())
     jax.tree.map(np.testing.assert_array_equal, restored, new)
+
+
+@pytest.mark.parametrize("groups", [None, GROUPS], ids=["all", "groups"])
+@pytest.mark.parametrize("discount", [0.0, 0.9])
+@pytest.mark.parametrize("dtype", ["int8", "bfloat16"])
+@pytest.mark.parametrize("base", ["lamb", "sgd"])
+def test_roundings_do_not_bias_the_trace(base, dtype, discount, groups):
+    """The mean of ĝ over many roundings is that of float32, γ = 0.9 included."""
+    params, weights, *gradients = trees(8)
+    number = 300
+
+    def at(dtype):
+        definition = guided(base, groups, discount, dtype)
+        start = definition.create(params)
+        raws = [start.state.hyperparams] * len(gradients)
+
+        def found(step):
+            # Roundings depend on the step, and these optimizers do not.
+            optimizer = start.replace(state=start.state.replace(step=step))
+            return definition.hypergradient(
+                run(optimizer, gradients, raws).state, weights
+            )
+
+        return found
+
+    exact = at("float32")(jnp.int32(0))
+    steps = 100 * jnp.arange(number, dtype=jnp.int32)
+    rounded = jax.jit(jax.vmap(at(dtype)))(steps)
+    for name, expected in exact.items():
+        values = np.asarray(rounded[name])
+        error, deviation = np.abs(values.mean(0) - expected), values.std(0)
+        assert np.all(deviation > 0)
+        assert np.all(error < 4 * deviation / number**0.5 + 1e-6 * np.abs(expected))
 
 
 def test_groups_with_equal_hyperparams_are_no_groups():
@@ -271,6 +317,29 @@ def test_a_group_for_every_layer_or_every_parameter():
 def test_groups_that_do_not_fit_are_refused(groups, message):
     with pytest.raises(ValueError, match=message):
         guided("sgd", groups).init_state(trees(1)[0])
+
+
+@pytest.mark.parametrize(
+    ("discount", "dtype", "message"),
+    [
+        (
+            0.0,
+            "int4",
+            "sensitivity_dtype='int4': must be None or one of float32, bfloat16",
+        ),
+        (0.0, 8, "sensitivity_dtype=8: must be None .* set SENSITIVITY_DTYPE"),
+        (None, "int8", "keeps no sensitivities: set SENSITIVITY_DTYPE = None"),
+    ],
+)
+def test_a_dtype_that_no_sensitivity_has_is_refused(discount, dtype, message):
+    with pytest.raises(ValueError, match=message):
+        optimizers.GuidedOptimizer(
+            adafactor.Adafactor(beta1=0.5),
+            ["alpha"],
+            0.1,
+            discount=discount,
+            sensitivity_dtype=dtype,
+        )
 
 
 @pytest.mark.parametrize("discount", [-0.1, 1.0, float("nan")])

@@ -1,6 +1,7 @@
 """Hypergradients that are not finite, and runs that go on without them."""
 
 import concurrent.futures
+import functools
 
 from clu import metrics as clu_metrics
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from t5x import adafactor, models, trainer as t5x_trainer
 
-from gbt_t5x import optimizers, summaries
+from gbt_t5x import optimizers, rounding, summaries
 import gin_runs
 import tiny
 
@@ -17,10 +18,10 @@ GROUPS = [("encoder", "encoder/.*"), ("rest", ".*")]
 NAN_GRADIENT, INFINITE_LOSS = 1, 0  # tokens that the data does not begin with
 
 
-def guided(discount=None, groups=None, meta_learning_rate=0.05):
+def guided(meta_learning_rate=0.05, **settings):
     base = adafactor.Adafactor(beta1=0.5, min_dim_size_to_factor=8)
     return optimizers.GuidedOptimizer(
-        base, ("alpha", "beta1"), meta_learning_rate, groups=groups, discount=discount
+        base, ("alpha", "beta1"), meta_learning_rate, **settings
     )
 
 
@@ -88,20 +89,22 @@ def test_a_guidance_batch_that_is_not_finite_leaves_the_hyperparameters(
         assert all(map(np.all, map(np.isfinite, jax.tree.leaves(trainer.train_state))))
 
 
-def test_a_sensitivity_that_is_not_finite_does_not_last():
-    definition = guided(discount=0.9, groups=GROUPS)
+@pytest.mark.parametrize("dtype", rounding.DTYPES)
+def test_a_sensitivity_that_is_not_finite_does_not_last(dtype):
+    definition = guided(discount=0.9, groups=GROUPS, sensitivity_dtype=dtype)
+
+    def spoil(path, x, value):
+        if "sensitivity" not in jax.tree_util.keystr(path) or x.dtype == jnp.int8:
+            return x
+        return x.at[..., 0].set(value) if x.ndim else jnp.full_like(x, value)
+
     with tiny.make_trainer(definition, guidance_dataset_cfg=None) as trainer:
         data = tiny.batches(trainer)
         trainer.train(data, 2).result()
         for value in (np.nan, np.inf, 1e37):
             before = learned(trainer)
             trainer.train_state = jax.tree_util.tree_map_with_path(
-                lambda path, x, value=value: (
-                    x.at[..., 0].set(value)
-                    if "sensitivity" in jax.tree_util.keystr(path)
-                    else x
-                ),
-                trainer.train_state,
+                functools.partial(spoil, value=value), trainer.train_state
             )
             summary = trainer.train(data, 1).result()
             assert summary["guidance/skipped"].value == 1

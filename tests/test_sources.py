@@ -17,16 +17,21 @@ NAMES = ("alpha", "beta1")
 META_LEARNING_RATE = 0.05
 
 
-def guided(discount=None, groups=None):
+def guided(discount=None, groups=None, dtype="float32"):
     base = adafactor.Adafactor(beta1=0.5, min_dim_size_to_factor=8)
     return optimizers.GuidedOptimizer(
-        base, NAMES, META_LEARNING_RATE, groups=groups, discount=discount
+        base,
+        NAMES,
+        META_LEARNING_RATE,
+        groups=groups,
+        discount=discount,
+        sensitivity_dtype=None if discount is None else dtype,
     )
 
 
-def next_batch(discount=0.0, groups=None, **kwargs):
+def next_batch(discount=0.0, groups=None, dtype="float32", **kwargs):
     return tiny.make_trainer(
-        guided(discount, groups), guidance_dataset_cfg=None, **kwargs
+        guided(discount, groups, dtype), guidance_dataset_cfg=None, **kwargs
     )
 
 
@@ -97,6 +102,19 @@ def test_next_batch_is_the_derivative_of_the_next_training_loss(num_microbatches
                 )
             )
             before = used, batch
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_fewer_bits_learn_what_float32_learns(dtype):
+    curves = {}
+    for d in ("float32", dtype):
+        with next_batch(dtype=d) as trainer:
+            _, curves[d] = tiny.train(trainer, 8)
+    for exact, rounded in zip(curves["float32"], curves[dtype], strict=True):
+        assert rounded["loss"] == pytest.approx(exact["loss"], rel=1e-4)
+        for name in NAMES:
+            value = exact[f"hyperparams/{name}"]
+            assert rounded[f"hyperparams/{name}"] == pytest.approx(value, rel=1e-2)
 
 
 def test_next_batch_learns_from_the_second_step_on():
@@ -257,7 +275,7 @@ def test_groups_are_logged_by_name(source):
 @pytest.mark.parametrize("source", ["held_out", "next_batch"])
 def test_every_source_moves_the_hyperparams_and_stays_finite(source, discount):
     make = (
-        next_batch(discount)
+        next_batch(discount, dtype="int8")
         if source == "next_batch"
         else tiny.make_trainer(guided(discount))
     )
@@ -274,7 +292,7 @@ def test_every_source_moves_the_hyperparams_and_stays_finite(source, discount):
         lambda: tiny.make_trainer(guided()),
         lambda: tiny.make_trainer(guided(), guidance_period=2),
         lambda: tiny.make_trainer(guided(groups=GROUPS)),
-        lambda: next_batch(),
+        lambda: next_batch(dtype="int8"),
     ],
     ids=["held_out", "period", "groups", "next_batch"],
 )
