@@ -49,9 +49,8 @@ def compress(tree: Any, dtype: str, seed: jax.typing.ArrayLike) -> Any:
     rounded = {"float32": lambda x, _: x, "bfloat16": _to_bfloat16, "int8": _to_int8}
     leaves, structure = jax.tree.flatten(tree)
     first = jnp.asarray(seed, jnp.uint32) * np.uint32(len(leaves))
-    return structure.unflatten(
-        [rounded[dtype](x, first + np.uint32(i)) for i, x in enumerate(leaves)]
-    )
+    kept = [rounded[dtype](x, first + np.uint32(i)) for i, x in enumerate(leaves)]
+    return jax.tree.unflatten(structure, kept)
 
 
 def expand(tree: Any) -> Any:

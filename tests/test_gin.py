@@ -151,6 +151,7 @@ def test_baseline_and_guided_differ_by_the_method_alone(baseline, guided):
         "optimizers.GuidedOptimizer.",
         "guided_trainer.GuidedTrainer.",
         "guidance/",
+        "run_folder.checkpoint_config.sensitivity_dtype",
     )
     macros = {
         "HYPERPARAMS",
@@ -158,6 +159,7 @@ def test_baseline_and_guided_differ_by_the_method_alone(baseline, guided):
         "GROUPS",
         "DISCOUNT",
         "MAX_SKIPPED",
+        "SENSITIVITY_DTYPE",
         "META_LEARNING_RATE",
         "GUIDANCE_SPLIT",
         "GUIDANCE_BATCH_SIZE",

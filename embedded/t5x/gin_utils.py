@@ -47,9 +47,9 @@ def _check_bindings(config: Mapping[tuple[str, str], Mapping[str, Any]]) -> None
     references = gin.config.iterate_references
     for (_, selector), bindings in config.items():
         fn = gin.get_configurable(selector)
-        fn = fn.__init__ if isinstance(fn, type) else fn
-        check = getattr(fn, "check_arguments", None)
-        for name, value in bindings.items() if check else ():
+        fn = fn.__init__ if isinstance(fn, type) else fn  # type: ignore[misc]
+        check = getattr(fn, "check_arguments", lambda _: None)
+        for name, value in bindings.items():
             while getattr(value, "config_key", ("", ""))[1] == "gin.macro":
                 value = config.get(value.config_key, {}).get("value", gin.REQUIRED)
             if value is not gin.REQUIRED and not any(references([value])):
