@@ -63,8 +63,9 @@ def checkpoint_config(
     save: Any = checkpoint_cfg.save
     restore = checkpoint_cfg.restore
     if _is_local(model_dir):
-        _on_one_process(lambda: _open(model_dir, bool(save and save.period)))
-        _on_one_process(lambda: _check_dtype(model_dir, sensitivity_dtype))
+        _on_one_process(
+            lambda: _open(model_dir, bool(save and save.period), sensitivity_dtype)
+        )
     if restore and not (_is_local(model_dir) and integrity.steps(model_dir)):
         restore_config(restore)
     if save:
@@ -127,7 +128,7 @@ def _verify(restore_cfg: utils.RestoreCheckpointConfig) -> None:
                 )
 
 
-def _open(model_dir: str, saves: bool) -> None:
+def _open(model_dir: str, saves: bool, sensitivity_dtype: str | None) -> None:
     """Locks the folder; sets aside what is newer than its newest whole checkpoint."""
     if saves:
         os.makedirs(model_dir, exist_ok=True)
@@ -143,6 +144,7 @@ def _open(model_dir: str, saves: bool) -> None:
                     "%s has no checksums: all of it was read instead, and is whole",
                     folder,
                 )
+            _check_dtype(folder, sensitivity_dtype or rounding.DEFAULT)
             break
         damaged.append((folder, report.damage))
     else:
@@ -167,16 +169,14 @@ def _open(model_dir: str, saves: bool) -> None:
         )
 
 
-def _check_dtype(model_dir: str, sensitivity_dtype: str | None) -> None:
-    for step in integrity.steps(model_dir)[-1:]:
-        folder = os.path.join(model_dir, f"checkpoint_{step}")
-        found = integrity.dtype_of(folder, "state.sensitivity.params")
-        wanted = sensitivity_dtype or rounding.DEFAULT
-        if found not in (None, wanted):
-            raise ValueError(
-                f"{folder} keeps sensitivities in {found}, and the run is to keep them "
-                f"in {wanted}: set SENSITIVITY_DTYPE = {found!r}"
-            )
+def _check_dtype(folder: str, sensitivity_dtype: str) -> None:
+    """Raises ValueError for a checkpoint that keeps sensitivities in another dtype."""
+    found = integrity.dtype_of(folder, "state.sensitivity.params")
+    if found not in (None, sensitivity_dtype):
+        raise ValueError(
+            f"{folder} keeps sensitivities in {found}, and the run is to keep them in "
+            f"{sensitivity_dtype}: set SENSITIVITY_DTYPE = {found!r}"
+        )
 
 
 def _none_whole(

@@ -185,7 +185,9 @@ def test_update_and_hypergradient_match_a_numpy_adafactor(
     base = adafactor.Adafactor(
         beta1=base_beta1, factored=factored, min_dim_size_to_factor=4
     )
-    definition = optimizers.GuidedOptimizer(base, names, 0.1, discount=0.0)
+    definition = optimizers.GuidedOptimizer(
+        base, names, 0.1, discount=0.0, sensitivity_dtype="float32"
+    )
     optimizer = definition.create(jax.tree.map(jnp.asarray, theta))
     # Gradients that grow are clipped; those that shrink are not.
     for t, grad_size in enumerate([1.0, 3.0, 0.3, 2.0], start=1):

@@ -236,7 +236,9 @@ def test_hypergradients_match_finite_differences(name):
     if not names:
         return
     with _float64(), _unchecked_derivatives():
-        definition = optimizers.GuidedOptimizer(make(name), names, 0.1, discount=0.0)
+        definition = optimizers.GuidedOptimizer(
+            make(name), names, 0.1, discount=0.0, sensitivity_dtype="float32"
+        )
         weights = _random_tree(9)
 
         @jax.jit

@@ -23,7 +23,7 @@ DATA_FILE = "state/ocdbt.process_0/d/*"
 DATASET_FILE = "dataset/*.data*"
 DAMAGES = {
     "data_file_deleted": (DATA_FILE, None),
-    "data_file_cut": (DATA_FILE, lambda content: content[: len(content) // 2]),
+    "data_file_cut": (DATA_FILE, lambda content: content[:10]),
     "metadata_empty": ("state/_METADATA", lambda content: b""),
     "step_metadata_empty": ("_CHECKPOINT_METADATA", lambda content: b""),
     "manifest_deleted": ("state/manifest.ocdbt", None),
@@ -50,7 +50,7 @@ def model_dir(original, tmp_path):
 
 
 def damage(folder: pathlib.Path, pattern: str, change) -> None:
-    """Of all that match: a store may hold files that nothing refers to any more."""
+    """Of all that match: a store may hold files, and parts, that nothing refers to."""
     for path in list(folder.glob(pattern)):
         if change:
             path.write_bytes(change(path.read_bytes()))
