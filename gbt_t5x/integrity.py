@@ -199,8 +199,9 @@ def _read(
 
 def _read_dataset(folder: str) -> None:
     """Reads the position in the data of every process that saved one."""
-    found = checksums.files(folder)
-    prefixes = {re.sub(r"\.(index|data-\d+-of-\d+)$", "", name) for name in found}
+    part = re.compile(r"(.+)\.(index|data-\d+-of-\d+)")  # and no description beside it
+    parts = map(part.fullmatch, checksums.files(folder))
+    prefixes = {match[1] for match in parts if match}
     for prefix in sorted(p for p in prefixes if os.path.basename(p)[:9] == "train_ds-"):
         import tensorflow as tf  # seconds, where nothing else has imported it
 

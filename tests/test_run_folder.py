@@ -119,6 +119,14 @@ def test_damage_is_found_without_checksums(fault, original, tmp_path):
     assert found and "\n" not in found
 
 
+def test_a_description_of_the_data_is_no_damage(model_dir):
+    """`data_position` writes one beside the position in the data."""
+    folder = model_dir / "checkpoint_4"
+    (folder / checksums.FILE).unlink()
+    (folder / "dataset" / "train_ds-000-of-001.json").write_text("{}")
+    assert integrity.check(str(folder)) == integrity.Report(None, False)
+
+
 def test_a_checkpoint_without_checksums_is_read_before_the_run_goes_on(model_dir, caplog):
     (model_dir / "checkpoint_4" / checksums.FILE).unlink()
     saved_run.configuration(model_dir)
