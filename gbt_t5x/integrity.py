@@ -140,11 +140,12 @@ def _orbax_arrays(folder: str) -> Iterator[tuple[str, dict[str, Any], bool]]:
 
 
 def _is_json(name: str) -> bool:
-    return os.path.basename(name) in (
-        "_CHECKPOINT_METADATA",
-        "_METADATA",
-        "_sharding",
-    ) or (os.path.basename(os.path.dirname(name)) == "array_metadatas")
+    folder, base = os.path.split(name)
+    return (
+        base in ("_CHECKPOINT_METADATA", "_METADATA", "_sharding")
+        or os.path.basename(folder) == "array_metadatas"
+        or (folder.split("/")[0] == "dataset" and base.endswith(".json"))
+    )
 
 
 def _legacy_arrays(folder: str) -> Iterator[tuple[str, dict[str, Any], bool]]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from t5x import checkpoints, partitioning, utils
+from t5x import checkpoints, models, partitioning, utils
 
-from gbt_t5x import run_folder
+from gbt_t5x import data_position, run_folder
 import tiny
 
 STEPS = (2, 4)
@@ -58,7 +58,13 @@ class Run:
         self.model_dir.mkdir(exist_ok=True)
         partitioner, initializer = _initializer()
         self.data = utils.prepare_train_iter(
-            tiny._training_data(),
+            data_position.get_dataset(
+                tiny.dataset_cfg("train"),
+                0,
+                1,
+                models.EncoderDecoderModel.FEATURE_CONVERTER_CLS,
+                model_dir=os.fspath(model_dir),
+            ),
             partitioner=partitioner,
             checkpoint_cfg=cfg,
             data_layout=partitioner.get_data_layout(8),

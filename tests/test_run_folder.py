@@ -33,6 +33,7 @@ DAMAGES = {
         DATASET_FILE,
         lambda content: content[:99] + b"?" + content[100:],
     ),
+    "data_description_cut": ("dataset/*.json", lambda content: content[:-1]),
     "state_missing": ("state", None),
 }
 
@@ -117,14 +118,6 @@ def test_damage_is_found_without_checksums(fault, original, tmp_path):
     damage(folder, *DAMAGES[fault])
     found = integrity.check(str(folder)).damage
     assert found and "\n" not in found
-
-
-def test_a_description_of_the_data_is_no_damage(model_dir):
-    """`data_position` writes one beside the position in the data."""
-    folder = model_dir / "checkpoint_4"
-    (folder / checksums.FILE).unlink()
-    (folder / "dataset" / "train_ds-000-of-001.json").write_text("{}")
-    assert integrity.check(str(folder)) == integrity.Report(None, False)
 
 
 def test_a_checkpoint_without_checksums_is_read_before_the_run_goes_on(model_dir, caplog):
