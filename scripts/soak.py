@@ -222,6 +222,11 @@ def _empty(folder: pathlib.Path) -> None:
     folder.mkdir()
 
 
+def _cut_without_checksums(folder: pathlib.Path) -> None:
+    (folder / checksums.FILE).unlink()
+    _cut(_largest(folder / "state"))
+
+
 def _flip_middle(path: pathlib.Path) -> None:
     flip(path, 4 * path.stat().st_size)
 
@@ -234,10 +239,7 @@ DAMAGES: dict[str, Callable[[pathlib.Path], object]] = {
     "dataset cut": lambda c: _cut(_largest(c / "dataset")),
     "dataset flipped": lambda c: _flip_middle(_largest(c / "dataset")),
     "empty folder": _empty,
-    "data file cut, no checksums": lambda c: (
-        (c / checksums.FILE).unlink(),
-        _cut(_largest(c / "state")),
-    ),
+    "data file cut, no checksums": _cut_without_checksums,
 }
 
 

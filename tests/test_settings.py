@@ -1,6 +1,7 @@
 """Every setting is used, or an error names it before anything compiles."""
 
 import contextlib
+import dataclasses
 import re
 import string
 import tempfile
@@ -134,6 +135,23 @@ def test_adafactor(settings):
     with runs_or_names_the_setting():
         optimizer_def = adafactor.Adafactor(**settings)
         jax.eval_shape(update, params)
+
+
+@text_runs.embedded_only  # T5X makes NaN of the parameters
+def test_adafactor_counts_steps_from_its_offset_on():
+    params = {"w": jnp.ones((4, 3))}
+
+    def second_moment(offset, step):
+        optimizer = adafactor.Adafactor(step_offset=offset).create(params)
+        state = dataclasses.replace(optimizer.state, step=jnp.int32(step))
+        optimizer = dataclasses.replace(optimizer, state=state)
+        grads = jax.tree.map(lambda x: 2.0 * x, params)
+        new = optimizer.apply_gradient(grads, learning_rate=0.1)
+        return new.state.param_states["w"].v
+
+    assert jnp.array_equal(second_moment(5, 0), second_moment(0, 0))
+    assert jnp.array_equal(second_moment(5, 8), second_moment(0, 3))
+    assert not jnp.array_equal(second_moment(0, 0), second_moment(0, 3))
 
 
 SHAPES = {"encoder_input_tokens": (1, 2), "decoder_input_tokens": (1, 2)}

@@ -87,7 +87,7 @@ class Adafactor(optimizers.OptimizerDef):
             multiply_by_parameter_scale: step sizes relative to a parameter's RMS.
             beta1: momentum in [0, 1), or None to keep no momentum.
             decay_rate: exponent c of the second moment's decay, 1 - t^-c.
-            step_offset: step at which t is 1, for fine-tuning.
+            step_offset: last step at which t is 1, for fine-tuning.
             clipping_threshold: largest RMS of u, or None.
             weight_decay_rate: fraction of a parameter removed per step, or None.
             min_dim_size_to_factor: smaller matrices are not factored.
@@ -153,7 +153,7 @@ class Adafactor(optimizers.OptimizerDef):
 
     def _update_param(self, hp, step, param, state, grad):
         grad = grad.astype(jnp.float32)
-        t = jnp.array(step - hp.step_offset, jnp.float32) + 1.0
+        t = jnp.maximum(step - hp.step_offset, 0).astype(jnp.float32) + 1.0
         decay = 1.0 - t ** (-hp.decay_rate)
         mixing = 1.0 - decay
         moments = dict.fromkeys(("v_row", "v_col", "v", "m"), jnp.zeros((1,)))
