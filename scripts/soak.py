@@ -328,6 +328,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     shutil.rmtree(args.folder, ignore_errors=True)
     os.makedirs(args.folder)
+    # What one process has compiled, no other compiles again.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.abspath(f"{args.folder}/xla")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
     status, started = 0, time.monotonic()
     for name, check in checks(args):
         try:
