@@ -209,11 +209,10 @@ def make_trainer(
     )
 
 
-def build(gin_file: str, bindings: Sequence[str]) -> tuple[Variant, list[Any]]:
-    """A trainer that took its first step, and training batches, on the devices."""
+def build(gin_file: str, bindings: Sequence[str], batches: Sequence[Any]) -> Variant:
+    """A trainer that took its first step."""
     started = time.perf_counter()
     with configuration(gin_file, bindings) as kwargs:
-        batches = read_batches(kwargs, 2 * PERIOD)
         trainer = make_trainer(kwargs, {k: x.shape for k, x in batches[0].items()})
         programs: dict[bool, Program] = {}
         partitioner = kwargs["partitioner"]
@@ -235,7 +234,7 @@ def build(gin_file: str, bindings: Sequence[str]) -> tuple[Variant, list[Any]]:
     if len(block) == 2:  # with a period
         block = [programs[False]] * (PERIOD - 1) + [programs[True]]
     compile_seconds = sum(p.seconds for p in programs.values())
-    return Variant(trainer, block, compile_seconds, first_step_seconds), batches
+    return Variant(trainer, block, compile_seconds, first_step_seconds)
 
 
 def _program(compiled: Any, seconds: float) -> Program:
@@ -264,13 +263,18 @@ def measure(
     rounds: int,
 ) -> dict[str, Variant]:
     """Builds variants of a model, the unguided one first, and runs them in turns."""
+    started = time.perf_counter()
+    gin_file, own = next(iter(named.values()))
+    with configuration(gin_file, [*own, *bindings]) as kwargs:
+        batches = read_batches(kwargs, 2 * PERIOD)  # the same for all variants
+    data_seconds = time.perf_counter() - started
+    quarter = len(batches[0]["decoder_target_tokens"]) // 4
     variants = {}
-    quarter = None
     for name, (gin_file, own) in named.items():
         print(f"{model}: building {name}", file=sys.stderr)
         own = [binding.format(quarter=quarter) for binding in own]
-        variants[name], batches = build(gin_file, [*own, *bindings])
-        quarter = len(batches[0]["decoder_target_tokens"]) // 4
+        variants[name] = build(gin_file, [*own, *bindings], batches)
+        variants[name].first_step_seconds += data_seconds
     for i in tqdm.trange(rounds + 1, desc=f"{model}: rounds", file=sys.stderr):
         chosen = batches[:PERIOD] if i % 2 else batches[PERIOD:]
         names = list(variants)

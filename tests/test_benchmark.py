@@ -22,15 +22,30 @@ KEYS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def main(monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def main():
     """gin knows one train_script.train in a process: that of the other tests."""
-    monkeypatch.setitem(sys.modules, "__main__", gin_runs._MAIN)
-    monkeypatch.setattr(benchmark, "train", gin_runs._MAIN.train)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "__main__", gin_runs._MAIN)
+        patch.setattr(benchmark, "train", gin_runs._MAIN.train)
+        yield
 
 
-def test_every_variant_is_built_measured_and_printed():
-    variants = benchmark.measure("small", benchmark.VARIANTS, TINY, rounds=2)
+@pytest.fixture(scope="module")
+def variants(main):
+    return benchmark.measure("small", benchmark.VARIANTS, TINY, rounds=2)
+
+
+@pytest.fixture(scope="module")
+def build(main):
+    """Builds a variant, on the batches of all."""
+    gin_file, own = benchmark.VARIANTS["unguided"]
+    with benchmark.configuration(gin_file, [*own, *TINY]) as kwargs:
+        batches = benchmark.read_batches(kwargs, 1)
+    return lambda gin_file, own: benchmark.build(gin_file, [*own, *TINY], batches)
+
+
+def test_every_variant_is_built_measured_and_printed(variants):
     rows = {row["variant"]: row for row in benchmark.rows_of("small", variants)}
     assert list(rows) == list(benchmark.VARIANTS)
     assert set(rows) == {
@@ -66,13 +81,13 @@ def test_every_variant_is_built_measured_and_printed():
     assert len(lines) == 1 + len(rows)
 
 
-def test_hyperparams_of_every_array_cost_no_more_than_one():
+def test_hyperparams_of_every_array_cost_no_more_than_one(build):
     gin_file, of_every_array = benchmark.GROUPS["heldout_1022_hyperparams"]
     _, one = benchmark.GROUPS["heldout_1_hyperparam"]
     _, six = benchmark.KINDS["heldout_6_hyperparams"]
     flops = {}
     for own in (one, of_every_array, six, [*six, *of_every_array]):
-        variant, _ = benchmark.build(gin_file, [*own, *TINY])
+        variant = build(gin_file, own)
         state = variant.trainer.train_state
         learned = jax.tree.leaves(state._optimizer.state.hyperparams)
         flops[sum(x.size for x in learned)] = variant.mean("flops")
@@ -92,8 +107,7 @@ def test_the_deep_model_learns_a_thousand_hyperparams():
     assert sum(x.size for x in learned) == 1022
 
 
-def test_the_next_batch_needs_the_bytes_of_its_dtype():
-    known = benchmark.VARIANTS | benchmark.KINDS
+def test_the_next_batch_needs_the_bytes_of_its_dtype(variants, build):
     most = {
         "unguided": 0.0,
         "next_batch": 1.0,
@@ -101,10 +115,8 @@ def test_the_next_batch_needs_the_bytes_of_its_dtype():
         "next_batch_int8": 0.25,
         "next_batch_6_hyperparams": 5 * 0.25,
     }
-    variants = {}
-    for name in most:
-        gin_file, own = known[name]
-        variants[name], _ = benchmark.build(gin_file, [*own, *TINY])
+    six = "next_batch_6_hyperparams"
+    variants = {**variants, six: build(*benchmark.KINDS[six])}
     unguided = variants["unguided"]
     params = jax.tree.leaves(unguided.trainer.train_state.params)
     size = sum(4 * x.size for x in params)
@@ -113,7 +125,7 @@ def test_the_next_batch_needs_the_bytes_of_its_dtype():
         state = variant.largest("argument_bytes") - unguided.largest("argument_bytes")
         # The rest is the state of λ, and a scale of each array.
         assert arrays * size <= state <= arrays * size + 0.02 * size
-        if "6" not in name:  # so many temporaries are not small in so small a model
+        if name != six:  # so many temporaries are not small in so small a model
             assert variant.extra_bytes(unguided) <= arrays + 0.1
 
 
