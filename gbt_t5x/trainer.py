@@ -191,7 +191,7 @@ class GuidedTrainer(trainer.Trainer):
             grads, metrics, _ = accumulate_grads(
                 model,
                 train_state.replace_params(params),
-                inputs["guidance"],
+                _after(params, inputs["guidance"]),
                 num_microbatches=self._guidance_microbatches,
             )
             return grads, metrics
@@ -261,6 +261,17 @@ def _guidance_microbatches(
             "set GUIDANCE_BATCH_SIZE"
         )
     return guidance_parts
+
+
+def _after(params: Any, batch: Any) -> Any:
+    """The batch, of which nothing can be computed before the parameters are.
+
+    XLA may otherwise hold what it makes of the tokens, one-hot as large as logits, during
+    the training batch's pass. CPUs have no optimization barrier when they order it.
+    """
+    smallest = min(jax.tree.leaves(params), key=lambda x: x.size)
+    zero = smallest.ravel()[0] > jnp.inf  # never
+    return jax.tree.map(lambda x: x + zero.astype(x.dtype), batch)
 
 
 class _WithoutDropout:

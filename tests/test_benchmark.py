@@ -136,4 +136,5 @@ def test_the_run_of_the_paper_fits_sixteen_devices():
     assert done.returncode == 0, done.stderr[-4000:]
     peak = json.loads(done.stdout.splitlines()[-1])
     assert 1e9 < peak["unguided"] < peak["heldout"] < 16e9
-    assert peak["heldout"] <= 1.15 * peak["unguided"]
+    # Z is 0.035, as an array of float32 like the parameters.
+    assert peak["heldout"] <= 1.04 * peak["unguided"]

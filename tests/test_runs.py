@@ -1,5 +1,6 @@
 """Whole runs: stopped and resumed, and on other devices."""
 
+import functools
 import os
 import pathlib
 import shutil
@@ -22,9 +23,13 @@ NEXT_BATCH = (  # gin/guidance/next_batch.gin
     "GROUPS = (('encoder', 'encoder/.*'), ('rest', '.*'))",
 )
 BOTH = pytest.mark.parametrize("config", [T5, NMT], ids=["adafactor", "lamb"])
-DROPOUT = "DROPOUT_RATE = 0.1"  # so that the dropout key matters too
-# Inference evaluation is tried elsewhere.
-EVALUATION = ("train_script.train.infer_eval_dataset_cfg = None",)
+SIX_STEPS = (
+    "TRAIN_STEPS = 6",
+    "CHECKPOINT_PERIOD = 3",
+    "EVAL_PERIOD = 3",
+    "DROPOUT_RATE = 0.1",  # so that the dropout key matters too
+    "train_script.train.infer_eval_dataset_cfg = None",  # which is tried elsewhere
+)
 CURVES = (
     "loss",
     "guidance/loss",
@@ -60,21 +65,28 @@ def checkpoint(model_dir: pathlib.Path, step: int) -> dict:
     return {"/".join(k): v for k, v in ocp.tree.to_flat_dict(tree).items()}
 
 
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory, offline_vocabularies):
+    """Trains a configuration without a stop, once: its folder."""
+
+    @functools.cache
+    def train(*config: str) -> pathlib.Path:
+        folder = tmp_path_factory.mktemp("whole") / "run"
+        gin_runs.train(config[0], folder, *config[1:], *SIX_STEPS)
+        return folder
+
+    return train
+
+
 @pytest.mark.parametrize(
     "config",
     [T5, NMT, PERIOD, NEXT_BATCH],
     ids=["adafactor", "lamb", "period", "next_batch"],
 )
-def test_a_killed_run_goes_on_exactly_in_a_new_process(
-    config, tmp_path, offline_vocabularies
-):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    gin_file, *bindings = config
-    bindings += [DROPOUT, *EVALUATION, "CHECKPOINT_PERIOD = 3", "EVAL_PERIOD = 3"]
-    bindings.append("TRAIN_STEPS = 6")
-    gin_runs.train(gin_file, whole, *bindings)
+def test_a_killed_run_goes_on_exactly_in_a_new_process(config, tmp_path, whole_run):
+    whole, killed = whole_run(*config), tmp_path / "killed"
     shutil.copytree(whole / "checkpoint_3", killed / "checkpoint_3")
-    train_in_new_process(killed, gin_file, *bindings)
+    train_in_new_process(killed, *config, *SIX_STEPS)
 
     expected, resumed = curves(whole), curves(killed)
     assert list(expected["loss"]) == [1, 2, 3, 4, 5, 6]
@@ -98,16 +110,13 @@ def test_a_killed_run_goes_on_exactly_in_a_new_process(
 
 
 @BOTH
-def test_four_devices_equal_one(config, tmp_path, offline_vocabularies):
+def test_four_devices_equal_one(config, tmp_path, whole_run):
     """A mesh of 2 x 2: batches split over two devices, parameters over two."""
-    one, four = tmp_path / "one", tmp_path / "four"
-    gin_file, *bindings = config
-    gin_runs.train(gin_file, one, *bindings, *EVALUATION)
+    one, four = whole_run(*config), tmp_path / "four"
     train_in_new_process(
         four,
-        gin_file,
-        *bindings,
-        *EVALUATION,
+        *config,
+        *SIX_STEPS,
         "partitioning.PjitPartitioner.num_partitions = None",
         "partitioning.PjitPartitioner.model_parallel_submesh = (1, 2)",
         **processes.devices(4),
