@@ -115,12 +115,12 @@ def test_hypergradient_is_the_discounted_derivative_of_the_run(
         products = jax.tree.map(lambda w, x: jnp.sum(w * x), weights, final.target)
         return sum(jax.tree.leaves(products))
 
-    by_step = jax.grad(loss)(raws)
+    by_step = jax.jit(jax.grad(loss))(raws)
     expected = jax.tree.map(jnp.zeros_like, by_step[0])
     for derivative in by_step:
         expected = jax.tree.map(lambda z, d: discount * z + d, expected, derivative)
-    final = run(optimizer, gradients, raws)
-    found = definition.hypergradient(final.state, weights)
+    final = jax.jit(lambda raws: run(optimizer, gradients, raws).state)(raws)
+    found = definition.hypergradient(final, weights)
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     # T5X keeps Adafactor's moments in float32.
     rtol = 1e-5 if base.startswith("adafactor") else 1e-10
