@@ -1,4 +1,4 @@
-"""Settings that a run would ignore, found once all gin files are read.
+"""Settings that a run would ignore or refuse late, found once gin files are read.
 
 Gin files import this module. From then on gin hands every configuration of t5x to
 `check` before it is used.
@@ -14,22 +14,26 @@ from absl import flags
 import gin
 import t5x
 
+from gbt_t5x import checks
+
 Config = Mapping[tuple[str, str], Mapping[str, Any]]  # (scope, selector) -> parameters
 
 _RATE = "META_LEARNING_RATE"
+_COUNTS = ("GUIDANCE_BATCH_SIZE", "GUIDANCE_BATCHES", "GUIDANCE_PERIOD", "MAX_SKIPPED")
 
 
 def check(config: Config) -> None:
     """A finalize hook of gin.
 
     Raises:
-        ValueError: a macro is set that nothing refers to, or guidance is configured and
-            not used.
+        ValueError: a macro is set that nothing refers to, guidance is configured and not
+            used, or a number of its rows, batches or steps is below 1.
     """
     packages = {selector.partition(".")[0] for _, selector in config}
     if not packages.isdisjoint(("t5x", "gbt_t5x")):
         _check_macros(config)
         _check_guidance(config)
+        _check_counts(config)
 
 
 gin.config.register_finalize_hook(check)
@@ -120,6 +124,15 @@ def _check_guidance(config: Config) -> None:
                 "a file after gin/guidance/next_batch.gin gives guidance data: include "
                 "'gin/guidance/next_batch.gin' last"
             )
+
+
+def _check_counts(config: Config) -> None:
+    """Raises ValueError for counts that `GuidedTrainer` would refuse later."""
+    for macro in _COUNTS:
+        value = _value(config, config.get((macro, "gin.macro"), {}).get("value", 1))
+        called = isinstance(value, gin.config.ConfigurableReference)
+        if value is not gin.REQUIRED and not called:
+            checks.check_count(macro, value)
 
 
 def _guided(selector: str) -> str:

@@ -45,6 +45,19 @@ def test_a_misspelt_macro_is_an_error_that_offers_the_near_name(misspelt, near):
         gin_runs.bindings_of(GUIDED, f"{misspelt} = 1")
 
 
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "'2'", "None", "True"])
+@pytest.mark.parametrize("name", gin_checks._COUNTS)
+def test_a_count_that_is_none_is_an_error_when_gin_is_read(name, value):
+    with pytest.raises(ValueError, match=f"{name}={value}: must be at least 1"):
+        gin_runs.bindings_of(GUIDED, f"{name} = {value}")
+
+
+@pytest.mark.parametrize("value", ["1", "7", "%EVAL_STEPS", "@gin_utils.sum_fn()"])
+def test_counts_are_taken_from_where_gin_has_them(value):
+    more = ("gin_utils.sum_fn.var1 = 1", "gin_utils.sum_fn.var2 = 2")
+    gin_runs.bindings_of(GUIDED, f"GUIDANCE_BATCHES = {value}", *more)
+
+
 def test_a_macro_of_the_command_line_that_nothing_refers_to_is_an_error(monkeypatch):
     """Even one that other gin files know."""
     monkeypatch.setattr(gin_checks, "_of_command_line", lambda: {"GUIDANCE_SPLIT"})
