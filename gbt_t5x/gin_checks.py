@@ -20,6 +20,7 @@ Config = Mapping[tuple[str, str], Mapping[str, Any]]  # (scope, selector) -> par
 
 _RATE = "META_LEARNING_RATE"
 _COUNTS = ("GUIDANCE_BATCH_SIZE", "GUIDANCE_BATCHES", "GUIDANCE_PERIOD", "MAX_SKIPPED")
+_OPTIONAL_COUNT = "EVALUATOR_NUM_EXAMPLES"  # None for all
 
 
 def check(config: Config) -> None:
@@ -127,11 +128,12 @@ def _check_guidance(config: Config) -> None:
 
 
 def _check_counts(config: Config) -> None:
-    """Raises ValueError for counts that `GuidedTrainer` would refuse later."""
-    for macro in _COUNTS:
+    """Raises ValueError for counts that GuidedTrainer or seqio would refuse later."""
+    for macro in (*_COUNTS, _OPTIONAL_COUNT):
         value = _value(config, config.get((macro, "gin.macro"), {}).get("value", 1))
-        called = isinstance(value, gin.config.ConfigurableReference)
-        if value is not gin.REQUIRED and not called:
+        is_optional = value is None and macro == _OPTIONAL_COUNT
+        is_called = isinstance(value, gin.config.ConfigurableReference)
+        if not (is_optional or is_called or value is gin.REQUIRED):
             checks.check_count(macro, value)
 
 

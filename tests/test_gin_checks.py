@@ -9,6 +9,8 @@ import gin_runs
 BASELINE, GUIDED = "gin/quickstart_baseline.gin", "gin/quickstart_guided.gin"
 MODEL, RUN = "gin/models/quickstart.gin", "gin/runs/pretrain.gin"
 GUIDANCE, FROZEN = "gin/guidance/adafactor.gin", "gin/guidance/frozen.gin"
+FINETUNE = "gin/t5_small_finetune_baseline.gin"
+TRANSLATE = "gin/offline_translation_baseline.gin"
 NEXT_BATCH = "gin/guidance/next_batch.gin"
 RATE = "META_LEARNING_RATE = 1e-2"
 TASK = (
@@ -50,6 +52,16 @@ def test_a_misspelt_macro_is_an_error_that_offers_the_near_name(misspelt, near):
 def test_a_count_that_is_none_is_an_error_when_gin_is_read(name, value):
     with pytest.raises(ValueError, match=f"{name}={value}: must be at least 1"):
         gin_runs.bindings_of(GUIDED, f"{name} = {value}")
+
+
+@pytest.mark.parametrize("gin_file", [FINETUNE, TRANSLATE])
+def test_examples_to_evaluate_are_a_count_or_none(gin_file):
+    name = "EVALUATOR_NUM_EXAMPLES"
+    for value in ("None", "4"):
+        gin_runs.bindings_of(gin_file, f"{name} = {value}")
+    for value in ("0", "-1", "'4'", "1.5"):
+        with pytest.raises(ValueError, match=f"{name}={value}: must be at least 1"):
+            gin_runs.bindings_of(gin_file, f"{name} = {value}")
 
 
 @pytest.mark.parametrize("value", ["1", "7", "%EVAL_STEPS", "@gin_utils.sum_fn()"])
