@@ -10,8 +10,9 @@ momentum. FLOPs and bytes accessed are XLA's estimates of the compiled programs,
 over a block; the memory of temporaries and arguments is that of the larger program, and
 "extra" what it takes beyond the unguided one's, in float32 arrays like the parameters.
 
-Seconds to the first step are those of the imports and of TensorFlow's first batch, which
-all variants share, and of a variant's own data, initialization, compilation and step.
+Seconds to the first step are those of the imports, of TensorFlow's first batch and of a
+model's training data, which its variants share, and of a variant's own guidance data,
+initialization, compilation and step.
 
 Models: `small`, the quickstart's; `t5_60m`, the paper's T5, at a batch for two cores, on
 an accelerator at the paper's, 256 rows of 512 tokens; and `t5_deep`, of 511 arrays, which
