@@ -43,6 +43,7 @@ collect_ignore = [
     "saved_run.py",
     "text_runs.py",
     "tiny.py",
+    "tiny_network.py",
 ]
 
 

@@ -31,6 +31,8 @@ TINY = [
     "network.T5Config.num_encoder_layers = 1",
     "network.T5Config.num_decoder_layers = 1",
 ]
+# In place of T5's, where the network is no part of the test.
+TINY_NETWORK = "include 'tests/tiny_network.gin'"
 
 
 def _collector(fn: Callable) -> Callable[..., dict[str, Any]]:

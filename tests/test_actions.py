@@ -11,6 +11,7 @@ import text_runs
 
 GIN_FILE = "gin/quickstart_guided.gin"
 STEPS = ("TRAIN_STEPS = 6", "STATS_PERIOD = 3", "CHECKPOINT_PERIOD = 6")
+STEPS += (gin_runs.TINY_NETWORK,)
 NO_EVALUATION = "train_script.train.train_eval_dataset_cfg = None"
 
 

@@ -10,6 +10,7 @@ import seqio
 from t5x import models, partitioning, train as train_script, utils
 
 from gbt_t5x import data_position
+import gin_runs
 import small_tasks
 import text_runs
 
@@ -190,7 +191,7 @@ def test_a_run_goes_on_with_another_batch_size(tmp_path):
 
     def train(steps, *bindings, batch_size=4, task=text_runs.TASK):
         with text_runs.gin_arguments(
-            tmp_path, f"TRAIN_STEPS = {steps}", *bindings
+            tmp_path, f"TRAIN_STEPS = {steps}", gin_runs.TINY_NETWORK, *bindings
         ) as kwargs:
             kwargs["train_dataset_cfg"] = text_runs.dataset_cfg(
                 "train", batch_size=batch_size, mixture_or_task_name=task

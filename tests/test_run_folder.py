@@ -281,6 +281,7 @@ def test_sensitivities_in_another_dtype_are_refused(tmp_path):
     next_batch = (
         "guided_trainer.GuidedTrainer.guidance_dataset_cfg = None",
         "DISCOUNT = 0.0",
+        gin_runs.TINY_NETWORK,
     )
     run = functools.partial(
         gin_runs.train, "gin/quickstart_guided.gin", tmp_path / "run", *next_batch

@@ -18,6 +18,7 @@ import tiny
 LEARNING_RATE = 0.05
 SIZES = {"wide": (4, 6), "flat": (2, 8), "scale": (5,)}
 GROUPS = [("matrices", "wide|flat"), ("rest", ".*")]
+_SECOND_MOMENTS = re.compile(r"(^|[.\]'])(v|v_row|v_col|nu|nu_decay)\b")
 BASES = {
     **tiny.BASES,
     # Keeps a counter, an integer, among its moments.
@@ -69,22 +70,25 @@ def guided(base, groups=None, discount=None, dtype="float32"):
     )
 
 
+def _hold(path, x):
+    """A second moment is a constant to the step that starts from it."""
+    held = _SECOND_MOMENTS.search(jax.tree_util.keystr(path))
+    return jax.lax.stop_gradient(x) if held else x
+
+
 def run(optimizer, gradients, raws):
     """The optimizer after updates by constant gradients, each with its own λ."""
-    second_moments = re.compile(r"(^|[.\]'])(v|v_row|v_col|nu|nu_decay)\b")
 
-    def hold(path, x):
-        constant = second_moments.search(jax.tree_util.keystr(path))
-        return jax.lax.stop_gradient(x) if constant else x
-
-    for grads, raw in zip(gradients, raws, strict=True):
+    def update(optimizer, inputs):
+        grads, raw = inputs
         state = optimizer.state
-        held = jax.tree_util.tree_map_with_path(hold, state.param_states)
+        held = jax.tree_util.tree_map_with_path(_hold, state.param_states)
         state = state.replace(hyperparams=raw, param_states=held)
-        optimizer = optimizer.replace(state=state).apply_gradient(
-            grads, learning_rate=LEARNING_RATE
-        )
-    return optimizer
+        optimizer = optimizer.replace(state=state)
+        return optimizer.apply_gradient(grads, learning_rate=LEARNING_RATE), None
+
+    stack = lambda trees: jax.tree.map(lambda *x: jnp.stack(x), *trees)
+    return jax.lax.scan(update, optimizer, (stack(gradients), stack(raws)))[0]
 
 
 def moved(raw, seed):
@@ -107,11 +111,11 @@ def test_hypergradient_is_the_discounted_derivative_of_the_run(
     """
     params, weights, *gradients = trees(5)
     definition = guided(base, groups, discount)
-    optimizer = definition.create(params)
+    greedy, optimizer = guided(base, groups).create(params), definition.create(params)
     raws = [moved(optimizer.state.hyperparams, seed) for seed in range(len(gradients))]
 
     def loss(raws):
-        final = run(optimizer, gradients, raws)
+        final = run(greedy, gradients, raws)
         products = jax.tree.map(lambda w, x: jnp.sum(w * x), weights, final.target)
         return sum(jax.tree.leaves(products))
 

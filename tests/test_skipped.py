@@ -205,6 +205,7 @@ def test_the_run_ends_with_the_error_and_without_another_checkpoint(
             "TRAIN_STEPS = 6",
             "STATS_PERIOD = 2",
             "MAX_SKIPPED = 3",
+            gin_runs.TINY_NETWORK,
         )
     assert {p.name for p in tmp_path.glob("checkpoint_*")} == {
         "checkpoint_0",

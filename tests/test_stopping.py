@@ -15,6 +15,7 @@ signals = pytest.importorskip("t5x.signals")
 training_loop = pytest.importorskip("t5x.training_loop")
 GIN_FILE = "gin/quickstart_guided.gin"
 STEPS = ("TRAIN_STEPS = 6", "STATS_PERIOD = 3", "CHECKPOINT_PERIOD = 6")
+STEPS += (gin_runs.TINY_NETWORK,)
 EVALUATION = "EVAL_PERIOD = 6"
 NO_EVALUATION = "train_script.train.train_eval_dataset_cfg = None"
 

@@ -1,4 +1,4 @@
-"""A task of random tokens, and a T5 that fits it in a blink."""
+"""A task of random tokens, and what trains on it in a blink."""
 
 import contextlib
 import functools
@@ -15,6 +15,7 @@ from t5x.examples.t5 import network
 import tensorflow as tf
 
 from gbt_t5x import adam, optax_optimizer, optimizers, trainer
+import tiny_network
 
 TASK = "tiny_random_tokens"
 SPLITS = ("train", "guidance", "other_guidance", "validation")
@@ -98,7 +99,7 @@ def guided(
 
 
 def make_model(
-    optimizer_def: Any, dropout_rate: float = 0.0
+    optimizer_def: Any, dropout_rate: float = 0.0, network_cls: Any = tiny_network.Network
 ) -> models.EncoderDecoderModel:
     config = network.T5Config(
         vocab_size=64,
@@ -113,7 +114,7 @@ def make_model(
         logits_via_embedding=True,
     )
     return models.EncoderDecoderModel(
-        network.Transformer(config), _VOCABULARY, _VOCABULARY, optimizer_def, z_loss=1e-4
+        network_cls(config), _VOCABULARY, _VOCABULARY, optimizer_def, z_loss=1e-4
     )
 
 
@@ -124,6 +125,7 @@ def make_trainer(
     *,
     seed: int = 0,
     dropout_rate: float = 0.0,
+    network_cls: Any = tiny_network.Network,
     learning_rate: float = 0.01,
     num_microbatches: int | None = None,
     **kwargs: Any,
@@ -132,7 +134,7 @@ def make_trainer(
     if issubclass(trainer_cls, trainer.GuidedTrainer):
         kwargs.setdefault("guidance_dataset_cfg", dataset_cfg("guidance"))
         kwargs.setdefault("train_dataset_cfg", dataset_cfg("train"))
-    model = make_model(optimizer_def, dropout_rate)
+    model = make_model(optimizer_def, dropout_rate, network_cls)
     # On CPUs, num_partitions=1 of T5X splits parameters instead of batches.
     partitioner = partitioning.PjitPartitioner(model_parallel_submesh=(1, 1))
     shapes = {name: (8, 16) for name in ("encoder_input_tokens", "decoder_input_tokens")}
