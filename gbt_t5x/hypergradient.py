@@ -31,6 +31,7 @@ def sensitivity(
     name: str,
     carry: Any = (),
     carry_sensitivity: Any = (),
+    unit: jax.typing.ArrayLike = 1.0,
 ) -> Any:
     """∂x'/∂λ + (∂x'/∂x)·Z of an update x' = `update`(λ, x), by forward mode.
 
@@ -51,14 +52,18 @@ def sensitivity(
         name: the hyper-parameter to differentiate by.
         carry: x, a tree of floating-point arrays.
         carry_sensitivity: Z, like `carry`.
+        unit: (), 1: of what the derivative has to wait for.
 
     Returns:
         A tree like x'.
     """
-    ones = jax.tree.map(jnp.ones_like, hyperparams[name])
+    ones = jax.tree.map(lambda x: jnp.full_like(x, unit), hyperparams[name])
+    carried = jax.tree.map(
+        lambda z: z * jnp.asarray(unit, jnp.result_type(z)), carry_sensitivity
+    )
     _, new_sensitivity = jax.jvp(
         lambda value, x: update({**hyperparams, name: value}, x),
         (hyperparams[name], carry),
-        (ones, carry_sensitivity),
+        (ones, carried),
     )
     return new_sensitivity

@@ -16,6 +16,7 @@ from gbt_t5x import (
     hypergradient as hypergradient_lib,
     hyperparams as hyperparams_lib,
     learnable,
+    ordering,
     rounding,
 )
 
@@ -196,10 +197,8 @@ class GuidedOptimizer(optimizers.OptimizerDef):
             step=base_state.step, param_states=base_state.param_states
         )
         if isinstance(state, SensitiveState):
-            sensitivity = self._new_sensitivity(update, params, state)
-            new_state = new_state.replace(
-                sensitivity=rounding.compress(sensitivity, self._dtype, new_state.step)
-            )
+            sensitivity = self._new_sensitivity(update, params, state, new_state.step)
+            new_state = new_state.replace(sensitivity=sensitivity)
         return new_params, new_state
 
     def _hyper_params(self, hyper_params: Any, raw: Mapping[str, Any]) -> Any:
@@ -216,17 +215,37 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         of_groups = zip(*learned.values(), strict=True)
         return [replace(dict(zip(learned, values, strict=True))) for values in of_groups]
 
-    def _new_sensitivity(self, update, params, state: SensitiveState) -> dict[str, Any]:
-        """∂Ω/∂λ at `params`, and the discounted sensitivity before."""
+    def _new_sensitivity(
+        self, update: Any, params: Any, state: SensitiveState, step: jax.Array
+    ) -> dict[str, dict[str, Any]]:
+        """∂Ω/∂λ at `params`, and the discounted sensitivity before, as they are kept.
+
+        Each kind's waits for the one before to be rounded: else XLA holds all of them as
+        float32.
+        """
         raw, param_states = state.hyperparams, state.param_states
-        old = rounding.expand(state.sensitivity)
+        names = list(state.sensitivity["params"])
+        kept: dict[str, dict[str, Any]] = {part: {} for part in state.sensitivity}
+        one = jnp.float32(1.0)
+        for i, name in enumerate(names):
+            old = rounding.expand(
+                {part: z[name] for part, z in state.sensitivity.items()}
+            )
+            new = self._sensitivity_of(name, update, params, raw, param_states, old, one)
+            seed = step * len(names) + i
+            for part, z in rounding.compress(new, self._dtype, seed).items():
+                kept[part][name] = z
+            largest = max(jax.tree.leaves(kept["params"][name]), key=lambda x: x.size)
+            one = ordering.after(one, largest)
+        return kept
+
+    def _sensitivity_of(
+        self, name, update, params, raw, param_states, old, one
+    ) -> dict[str, Any]:
+        """Part of `SensitiveState.sensitivity` -> that of a kind, in float32."""
         if not self._discount:
             of_step = lambda raw, _: update(raw, params, param_states)[0]
-            new = {
-                name: hypergradient_lib.sensitivity(of_step, raw, name)
-                for name in old["params"]
-            }
-            return {"params": new}
+            return {"params": hypergradient_lib.sensitivity(of_step, raw, name, unit=one)}
 
         def carry_on(raw, carry):
             params, momentum = carry
@@ -235,27 +254,16 @@ class GuidedOptimizer(optimizers.OptimizerDef):
             )
             return new_params, learnable.momentum(new_state.param_states)
 
+        discounted = jax.tree.map(
+            # What is too large, or no number, begins anew.
+            lambda z: jnp.where(
+                jnp.abs(z) < _LARGEST_SENSITIVITY, self._discount * z, 0.0
+            ),
+            (old["params"], old["momentum"]),
+        )
         carry = (params, learnable.momentum(param_states))
-        new = {
-            name: hypergradient_lib.sensitivity(
-                carry_on,
-                raw,
-                name,
-                carry,
-                jax.tree.map(
-                    # What is too large, or no number, begins anew.
-                    lambda z: jnp.where(
-                        jnp.abs(z) < _LARGEST_SENSITIVITY, self._discount * z, 0.0
-                    ),
-                    (old["params"][name], old["momentum"][name]),
-                ),
-            )
-            for name in old["params"]
-        }
-        return {
-            "params": {name: z for name, (z, _) in new.items()},
-            "momentum": {name: z for name, (_, z) in new.items()},
-        }
+        new = hypergradient_lib.sensitivity(carry_on, raw, name, carry, discounted, one)
+        return dict(zip(("params", "momentum"), new, strict=True))
 
     def hypergradient(self, state: SensitiveState, grads: Any) -> dict[str, Any]:
         """ĝ = Zᵀ∇_θ L at the parameters that the state's last update made.

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from t5x import trainer, utils
 
-from gbt_t5x import checks, guidance, optimizers, summaries
+from gbt_t5x import checks, guidance, optimizers, ordering, summaries
 
 
 class GuidedTrainer(trainer.Trainer):
@@ -188,10 +188,12 @@ class GuidedTrainer(trainer.Trainer):
 
         def guidance_grad(params):
             model: Any = _WithoutDropout(self._model)
+            # Tokens are one-hot as large as logits: not beside the training batch's.
+            smallest = min(jax.tree.leaves(params), key=lambda x: x.size)
             grads, metrics, _ = accumulate_grads(
                 model,
                 train_state.replace_params(params),
-                _after(params, inputs["guidance"]),
+                ordering.after(inputs["guidance"], smallest),
                 num_microbatches=self._guidance_microbatches,
             )
             return grads, metrics
@@ -261,17 +263,6 @@ def _guidance_microbatches(
             "set GUIDANCE_BATCH_SIZE"
         )
     return guidance_parts
-
-
-def _after(params: Any, batch: Any) -> Any:
-    """The batch, of which nothing can be computed before the parameters are.
-
-    XLA may otherwise hold what it makes of the tokens, one-hot as large as logits, during
-    the training batch's pass. CPUs have no optimization barrier when they order it.
-    """
-    smallest = min(jax.tree.leaves(params), key=lambda x: x.size)
-    zero = smallest.ravel()[0] > jnp.inf  # never
-    return jax.tree.map(lambda x: x + zero.astype(x.dtype), batch)
 
 
 class _WithoutDropout:

@@ -39,6 +39,7 @@ gc.set_threshold(50_000, 20, 100)
 collect_ignore = [
     "gin_runs.py",
     "mock_tfds.py",
+    "paper_memory.py",
     "processes.py",
     "saved_run.py",
     "text_runs.py",

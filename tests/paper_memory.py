@@ -11,7 +11,6 @@ from benchmark import train  # noqa: F401  the gin files call __main__.train
 import jax
 import numpy as np
 
-ROWS, INPUTS, TARGETS = 256, 512, 114
 # On CPUs, num_partitions = 1 of T5X splits parameters instead of batches.
 SPLIT_BATCHES = [
     "partitioning.PjitPartitioner.num_partitions = None",
@@ -19,19 +18,24 @@ SPLIT_BATCHES = [
 ]
 
 
-def peak_bytes(gin_file: str, bindings: list[str]) -> int:
-    """Arguments, outputs that are not in their place, and temporaries."""
+def peak_bytes(gin_file: str, bindings: list[str]) -> tuple[int, int]:
+    """Of a step: arguments, outputs that are not in their place, and temporaries.
+
+    Returns:
+        That, and the bytes of the parameters.
+    """
     with benchmark.configuration(gin_file, bindings) as kwargs:
+        cfg = kwargs["train_dataset_cfg"]
+        lengths = cfg.task_feature_lengths
         widths = {
-            f"{side}_{kind}": width
-            for side, width in (("encoder", INPUTS), ("decoder", TARGETS))
+            f"{side}_{kind}": lengths[feature]
+            for side, feature in (("encoder", "inputs"), ("decoder", "targets"))
             for kind in ("input_tokens", "segment_ids", "positions")
         }
-        widths |= dict.fromkeys(
-            ("decoder_target_tokens", "decoder_loss_weights"), TARGETS
-        )
+        for kind in ("target_tokens", "loss_weights"):
+            widths[f"decoder_{kind}"] = lengths["targets"]
         batch = {
-            name: jax.ShapeDtypeStruct((ROWS, width), np.int32)
+            name: jax.ShapeDtypeStruct((cfg.batch_size, width), np.int32)
             for name, width in widths.items()
         }
         shapes = {name: x.shape for name, x in batch.items()}
@@ -42,12 +46,14 @@ def peak_bytes(gin_file: str, bindings: list[str]) -> int:
             .compile(trainer._partitioned_train_step, trainer.train_state, inputs)
             .memory_analysis()
         )
-    return (
+    peak = (
         memory.argument_size_in_bytes
         + memory.output_size_in_bytes
         - memory.alias_size_in_bytes
         + memory.temp_size_in_bytes
     )
+    params = jax.tree.leaves(trainer.train_state.params)
+    return peak, sum(x.size * x.dtype.itemsize for x in params)
 
 
 def main(names: list[str]) -> None:
@@ -55,7 +61,7 @@ def main(names: list[str]) -> None:
     found = {}
     for name in names:
         gin_file, own = benchmark.VARIANTS[name]
-        found[name] = peak_bytes(gin_file, [*own, *settings])
+        found[name], _ = peak_bytes(gin_file, [*own, *settings])
     print(json.dumps(found))
 
 
