@@ -5,6 +5,7 @@ Variant of scripts/benchmark.py -> bytes, of the compiled step. Nothing is run.
 
 import json
 import sys
+from typing import Any
 
 import benchmark
 from benchmark import train  # noqa: F401  the gin files call __main__.train
@@ -18,12 +19,8 @@ SPLIT_BATCHES = [
 ]
 
 
-def peak_bytes(gin_file: str, bindings: list[str]) -> tuple[int, int]:
-    """Of a step: arguments, outputs that are not in their place, and temporaries.
-
-    Returns:
-        That, and the bytes of the parameters.
-    """
+def compile_step(gin_file: str, bindings: list[str]) -> tuple[Any, Any]:
+    """The compiled step of a gin file, and its trainer, which has no arrays."""
     with benchmark.configuration(gin_file, bindings) as kwargs:
         cfg = kwargs["train_dataset_cfg"]
         lengths = cfg.task_feature_lengths
@@ -41,19 +38,21 @@ def peak_bytes(gin_file: str, bindings: list[str]) -> tuple[int, int]:
         shapes = {name: x.shape for name, x in batch.items()}
         trainer = benchmark.make_trainer(kwargs, shapes, abstract=True)
         inputs = trainer._inputs(batch, 0) if hasattr(trainer, "_inputs") else batch
-        memory = (
-            kwargs["partitioner"]
-            .compile(trainer._partitioned_train_step, trainer.train_state, inputs)
-            .memory_analysis()
+        compiled = kwargs["partitioner"].compile(
+            trainer._partitioned_train_step, trainer.train_state, inputs
         )
-    peak = (
+    return compiled, trainer
+
+
+def peak_bytes(compiled: Any) -> int:
+    """Arguments, outputs that are not in their place, and temporaries."""
+    memory = compiled.memory_analysis()
+    return (
         memory.argument_size_in_bytes
         + memory.output_size_in_bytes
         - memory.alias_size_in_bytes
         + memory.temp_size_in_bytes
     )
-    params = jax.tree.leaves(trainer.train_state.params)
-    return peak, sum(x.size * x.dtype.itemsize for x in params)
 
 
 def main(names: list[str]) -> None:
@@ -61,7 +60,8 @@ def main(names: list[str]) -> None:
     found = {}
     for name in names:
         gin_file, own = benchmark.VARIANTS[name]
-        found[name], _ = peak_bytes(gin_file, [*own, *settings])
+        compiled, _ = compile_step(gin_file, [*own, *settings])
+        found[name] = peak_bytes(compiled)
     print(json.dumps(found))
 
 
