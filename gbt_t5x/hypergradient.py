@@ -24,6 +24,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gbt_t5x import ordering
+
 
 def sensitivity(
     update: Callable[[Mapping[str, Any], Any], Any],
@@ -31,7 +33,7 @@ def sensitivity(
     name: str,
     carry: Any = (),
     carry_sensitivity: Any = (),
-    unit: jax.typing.ArrayLike = 1.0,
+    first: jax.Array | None = None,
 ) -> Any:
     """∂x'/∂λ + (∂x'/∂x)·Z of an update x' = `update`(λ, x), by forward mode.
 
@@ -52,18 +54,17 @@ def sensitivity(
         name: the hyper-parameter to differentiate by.
         carry: x, a tree of floating-point arrays.
         carry_sensitivity: Z, like `carry`.
-        unit: (), 1: of what the derivative has to wait for.
+        first: an array that the derivative has to wait for, or None.
 
     Returns:
         A tree like x'.
     """
-    ones = jax.tree.map(lambda x: jnp.full_like(x, unit), hyperparams[name])
-    carried = jax.tree.map(
-        lambda z: z * jnp.asarray(unit, jnp.result_type(z)), carry_sensitivity
-    )
+    tangents = (jax.tree.map(jnp.ones_like, hyperparams[name]), carry_sensitivity)
+    if first is not None:
+        tangents = ordering.after(tangents, first)
     _, new_sensitivity = jax.jvp(
         lambda value, x: update({**hyperparams, name: value}, x),
         (hyperparams[name], carry),
-        (ones, carried),
+        tangents,
     )
     return new_sensitivity

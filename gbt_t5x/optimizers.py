@@ -16,7 +16,6 @@ from gbt_t5x import (
     hypergradient as hypergradient_lib,
     hyperparams as hyperparams_lib,
     learnable,
-    ordering,
     rounding,
 )
 
@@ -223,29 +222,31 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         Each kind's waits for the one before to be rounded: else XLA holds all of them as
         float32.
         """
-        raw, param_states = state.hyperparams, state.param_states
         names = list(state.sensitivity["params"])
         kept: dict[str, dict[str, Any]] = {part: {} for part in state.sensitivity}
-        one = jnp.float32(1.0)
+        largest = None
         for i, name in enumerate(names):
-            old = rounding.expand(
-                {part: z[name] for part, z in state.sensitivity.items()}
-            )
-            new = self._sensitivity_of(name, update, params, raw, param_states, old, one)
+            new = self._sensitivity_of(name, update, params, state, largest)
             seed = step * len(names) + i
             for part, z in rounding.compress(new, self._dtype, seed).items():
                 kept[part][name] = z
             largest = max(jax.tree.leaves(kept["params"][name]), key=lambda x: x.size)
-            one = ordering.after(one, largest)
         return kept
 
     def _sensitivity_of(
-        self, name, update, params, raw, param_states, old, one
+        self,
+        name: str,
+        update: Any,
+        params: Any,
+        state: SensitiveState,
+        first: jax.Array | None,
     ) -> dict[str, Any]:
         """Part of `SensitiveState.sensitivity` -> that of a kind, in float32."""
+        raw, param_states = state.hyperparams, state.param_states
         if not self._discount:
             of_step = lambda raw, _: update(raw, params, param_states)[0]
-            return {"params": hypergradient_lib.sensitivity(of_step, raw, name, unit=one)}
+            z = hypergradient_lib.sensitivity(of_step, raw, name, first=first)
+            return {"params": z}
 
         def carry_on(raw, carry):
             params, momentum = carry
@@ -254,16 +255,17 @@ class GuidedOptimizer(optimizers.OptimizerDef):
             )
             return new_params, learnable.momentum(new_state.param_states)
 
+        parts = ("params", "momentum")
         discounted = jax.tree.map(
             # What is too large, or no number, begins anew.
             lambda z: jnp.where(
                 jnp.abs(z) < _LARGEST_SENSITIVITY, self._discount * z, 0.0
             ),
-            (old["params"], old["momentum"]),
+            rounding.expand(tuple(state.sensitivity[part][name] for part in parts)),
         )
         carry = (params, learnable.momentum(param_states))
-        new = hypergradient_lib.sensitivity(carry_on, raw, name, carry, discounted, one)
-        return dict(zip(("params", "momentum"), new, strict=True))
+        new = hypergradient_lib.sensitivity(carry_on, raw, name, carry, discounted, first)
+        return dict(zip(parts, new, strict=True))
 
     def hypergradient(self, state: SensitiveState, grads: Any) -> dict[str, Any]:
         """ĝ = Zᵀ∇_θ L at the parameters that the state's last update made.

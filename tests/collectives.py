@@ -3,21 +3,15 @@
 Source -> [numbers in arrays, scalars], of one step.
 """
 
-import functools
 import json
 import math
 import re
-
-from t5x.examples.t5 import network
 
 import tiny
 
 _COLLECTIVES = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
 _LINE = re.compile(rf" = (.*?) (?:{_COLLECTIVES})(?:-start)?\(")
 _SHAPE = re.compile(r"\b\w+\[([\d,]*)\]")
-
-
-_trainer = functools.partial(tiny.make_trainer, network_cls=network.Transformer)
 
 
 def exchanged(trainer) -> tuple[int, int]:
@@ -48,9 +42,9 @@ def main():
     base = adafactor.Adafactor(beta1=0.5, min_dim_size_to_factor=8)
     next_batch = optimizers.GuidedOptimizer(base, ["alpha", "beta1"], 0.01, discount=0.0)
     makers = {
-        "unguided": lambda: _trainer(base, t5x_trainer.Trainer),
-        "held_out": lambda: _trainer(tiny.guided()),
-        "next_batch": lambda: _trainer(next_batch, guidance_dataset_cfg=None),
+        "unguided": lambda: tiny.make_t5_trainer(base, t5x_trainer.Trainer),
+        "held_out": lambda: tiny.make_t5_trainer(tiny.guided()),
+        "next_batch": lambda: tiny.make_t5_trainer(next_batch, guidance_dataset_cfg=None),
     }
     found = {}
     for name, make in makers.items():

@@ -1,6 +1,7 @@
-"""Prints what the paper's pre-training takes of the memory of each device, as JSON.
+"""Compiles steps of gin files, and runs nothing.
 
-Variant of scripts/benchmark.py -> bytes, of the compiled step. Nothing is run.
+As a program it prints what the paper's pre-training takes of the memory of each device,
+as JSON: variant of scripts/benchmark.py -> bytes.
 """
 
 import json

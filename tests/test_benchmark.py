@@ -127,7 +127,7 @@ def test_six_kinds_need_the_bytes_of_five_and_little_more():
     for name, arrays in most.items():
         assert peak[name] - peak["unguided"] <= arrays * size
     kept = arguments["next_batch_6_hyperparams"] - arguments["unguided"]
-    assert kept == pytest.approx(5 * 0.25 * size, rel=0.01)
+    assert 5 * 0.25 * size <= kept <= (5 * 0.25 + 0.02) * size
 
 
 def test_the_run_of_the_paper_fits_sixteen_devices():

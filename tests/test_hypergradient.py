@@ -81,11 +81,8 @@ def test_hypergradient_matches_a_closed_form_on_a_quadratic():
 
 def test_hypergradient_matches_finite_differences(float64):
     definition = tiny.guided(beta1=0.9, meta_learning_rate=0.1)
-    with tiny.make_trainer(
-        definition,
-        dropout_rate=0.1,
-        network_cls=network.Transformer,
-        learning_rate=LEARNING_RATE,
+    with tiny.make_t5_trainer(
+        definition, dropout_rate=0.1, learning_rate=LEARNING_RATE
     ) as trainer:
         data = tiny.batches(trainer)
         batch = next(data)

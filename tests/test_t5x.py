@@ -3,8 +3,6 @@
 T5X printed the expected values. Where the embedded t5x has others, it has a bug.
 """
 
-import functools
-
 import jax
 import numpy as np
 import pytest
@@ -12,8 +10,6 @@ from t5x import adafactor, metrics as metrics_lib, models, trainer as t5x_traine
 from t5x.examples.t5 import network
 
 import tiny
-
-make_trainer = functools.partial(tiny.make_trainer, network_cls=network.Transformer)
 
 LAYER = {
     "pre_mlp_layer_norm/scale": (16,),
@@ -72,14 +68,14 @@ def test_parameters_have_the_names_and_shapes_of_t5x():
 def test_losses_with_dropout_are_those_of_t5x():
     """Initial values, dropout streams, the network, the loss and Adafactor together."""
     stock = adafactor.Adafactor(min_dim_size_to_factor=8)
-    with make_trainer(stock, t5x_trainer.Trainer, dropout_rate=0.1) as trainer:
+    with tiny.make_t5_trainer(stock, t5x_trainer.Trainer, dropout_rate=0.1) as trainer:
         _, summaries = tiny.train(trainer, 3)
     assert [s["loss"] for s in summaries] == pytest.approx(LOSSES, rel=1e-5)
     assert [s["accuracy"] for s in summaries] == pytest.approx(ACCURACIES, rel=1e-5)
 
 
 def test_guided_steps_are_those_of_t5x():
-    with make_trainer(tiny.guided(), dropout_rate=0.1) as trainer:
+    with tiny.make_t5_trainer(tiny.guided(), dropout_rate=0.1) as trainer:
         _, summaries = tiny.train(trainer, 3)
     last = {name: summaries[-1][name] for name in GUIDED}
     assert last == pytest.approx(GUIDED, rel=1e-5)

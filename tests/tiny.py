@@ -157,6 +157,9 @@ def make_trainer(
         yield instance
 
 
+make_t5_trainer = functools.partial(make_trainer, network_cls=network.Transformer)
+
+
 @functools.cache
 def _training_data() -> tf.data.Dataset:
     converter_cls = models.EncoderDecoderModel.FEATURE_CONVERTER_CLS
