@@ -12,7 +12,7 @@ setuptools.setup(
     packages=["gbt_t5x", "gbt_t5x.tasks", "gbt_t5x.gin"],
     package_dir={"gbt_t5x.tasks": "tasks", "gbt_t5x.gin": "gin"},
     package_data={"gbt_t5x.gin": ["**/*.gin"]},
-    python_requires=">=3.11",
+    python_requires=">=3.11,<3.13",
     install_requires=[
         "babel",
         "clu",

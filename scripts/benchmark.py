@@ -229,7 +229,7 @@ def build(gin_file: str, bindings: Sequence[str], batches: Sequence[Any]) -> Var
 
         partitioner.compile = record
         trainer.compile_train(batches[0])
-        _run(trainer, batches[:1], 0)
+        run_steps(trainer, batches[:1], 0)
     first_step_seconds = time.perf_counter() - started
     block = list(programs.values())
     if len(block) == 2:  # with a period
@@ -249,7 +249,7 @@ def _program(compiled: Any, seconds: float) -> Program:
     )
 
 
-def _run(trainer: Any, batches: Sequence[Any], step: int) -> float:
+def run_steps(trainer: Any, batches: Sequence[Any], step: int) -> float:
     """Seconds of as many steps as there are batches."""
     started = time.perf_counter()
     trainer.train(iter(batches), len(batches), start_step=step).result()
@@ -280,7 +280,7 @@ def measure(
         chosen = batches[:PERIOD] if i % 2 else batches[PERIOD:]
         names = list(variants)
         for name in names if i % 2 else reversed(names):
-            seconds = _run(variants[name].trainer, chosen, i * PERIOD)
+            seconds = run_steps(variants[name].trainer, chosen, i * PERIOD)
             if i:  # the first warms up
                 variants[name].seconds.append(seconds)
     return variants

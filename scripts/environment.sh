@@ -2,7 +2,7 @@
 # Makes .venv at the repository root, or does nothing if it is there and up to date.
 #
 # Command: scripts/environment.sh
-# Requires: Python 3.11 or later as python3, or named by PYTHON, and a package index.
+# Requires: Python 3.11 or 3.12 as python3, or named by PYTHON, and a package index.
 # Cost: a minute or two and 3 GB the first time, then none.
 # A T5X installed into .venv over the embedded t5x is left there.
 set -euo pipefail
@@ -41,11 +41,16 @@ if [[ -e $stamp && "$(tail -n 1 $stamp)" != "$(pwd -P)" ]] && ! has_t5x; then
 fi
 if [[ ! -x .venv/bin/python ]]; then
     python=${PYTHON:-python3}
-    if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
-        say "needs Python 3.11 or later, and $python is not: set PYTHON to one" >&2
+    if ! version=$("$python" --version 2>/dev/null); then
+        say "needs Python 3.11 or 3.12, and $python does not run: set PYTHON to one" >&2
         exit 1
     fi
-    say "making .venv with $("$python" --version)"
+    # editdistance, which t5 imports, has no wheels for later versions.
+    if [[ ! $version =~ ^Python\ 3\.1[12]\. ]]; then
+        say "needs Python 3.11 or 3.12, and $python is $version: set PYTHON to one" >&2
+        exit 1
+    fi
+    say "making .venv with $version"
     mkdir -p .venv
     : >$stamp
     "$python" -m venv .venv
