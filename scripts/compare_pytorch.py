@@ -61,7 +61,7 @@ class Worker:
 
     def run(self, first: int) -> float:
         """Seconds a step, of a block that begins with a batch."""
-        self._input.write(f"{first}\n")
+        self._input.write(f"{first} {first + BLOCK}\n")
         self._input.flush()
         return float(self._read()) / BLOCK
 
@@ -77,9 +77,12 @@ def serve(model: str) -> None:
     variant = benchmark.build(GIN_FILE, MODELS[model], batches)
     params = jax.tree.leaves(variant.trainer.train_state.params)
     print(sum(x.size for x in params), flush=True)
-    for step, line in enumerate(sys.stdin):
-        block = batches[int(line) :][:BLOCK]
-        print(benchmark.run_steps(variant.trainer, block, step * BLOCK), flush=True)
+    step = 1
+    for line in sys.stdin:
+        first, stop = map(int, line.split())
+        seconds = benchmark.run_steps(variant.trainer, batches[first:stop], step)
+        print(seconds, flush=True)
+        step += stop - first
 
 
 def write_batches(model: str, path: str) -> dict[str, Any]:

@@ -13,7 +13,8 @@ WORKER = """
 import sys
 print({num_params}, flush=True)
 for line in sys.stdin:
-    print({seconds} * 4, flush=True)  # steps
+    first, stop = map(int, line.split())
+    print({seconds} * (stop - first), flush=True)
 """
 
 
