@@ -63,19 +63,55 @@ def scale_by_adam(
         del params
         mu = optax.tree.update_moment(grads, state.mu, b1, 1)
         nu = optax.tree.update_moment(grads, state.nu, b2, 2)
-        mu_decay, nu_decay = b1 * state.mu_decay, b2 * state.nu_decay
-        updates = jax.tree.map(
-            lambda m, v: (m / (1 - mu_decay)) / (_sqrt(v / (1 - nu_decay)) + eps), mu, nu
-        )
-        return updates, AdamState(mu, nu, mu_decay, nu_decay)
+        new = AdamState(mu, nu, b1 * state.mu_decay, b2 * state.nu_decay)
+        return direction(new, eps), new
 
     return optax.GradientTransformation(init, update)
+
+
+def direction(state: AdamState, eps: jax.typing.ArrayLike) -> Any:
+    """m̂ / (√v̂ + ε), like the parameters."""
+    return jax.tree.map(
+        lambda m, v: (m / (1 - state.mu_decay)) / (_sqrt(v / (1 - state.nu_decay)) + eps),
+        state.mu,
+        state.nu,
+    )
 
 
 def _sqrt(x: jax.Array) -> jax.Array:
     """The square root, with derivative 0 at 0, where it is infinite."""
     positive = x > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
+
+
+class TrustRatioState(NamedTuple):
+    """Of the last update, like the parameters, each ()."""
+
+    trust_ratio: Any
+
+
+def scale_by_trust_ratio() -> optax.GradientTransformation:
+    """Rescales u to (‖θ‖/‖u‖)·u per array, as `optax.scale_by_trust_ratio`.
+
+    Returns:
+        A transformation whose state has the ratios: 1 where a norm is 0, and at first.
+    """
+
+    def init(params):
+        return TrustRatioState(jax.tree.map(lambda x: jnp.ones((), x.dtype), params))
+
+    def ratio(update, param):
+        param_norm = optax.safe_norm(param, 0.0)
+        update_norm = optax.safe_norm(update, 0.0)
+        is_zero = (param_norm == 0.0) | (update_norm == 0.0)
+        return jnp.where(is_zero, 1.0, param_norm / update_norm)
+
+    def update(updates, state, params):
+        del state
+        ratios = jax.tree.map(ratio, updates, params)
+        return jax.tree.map(jnp.multiply, updates, ratios), TrustRatioState(ratios)
+
+    return optax.GradientTransformation(init, update)
 
 
 def adamw(
@@ -104,6 +140,6 @@ def lamb(
     return optax.chain(
         scale_by_adam(b1, b2, eps),
         optax.add_decayed_weights(weight_decay),
-        optax.scale_by_trust_ratio(),
+        scale_by_trust_ratio(),
         optax.scale_by_learning_rate(learning_rate),
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import dataclasses
+import inspect
 from typing import Any
 
 from flax import core, serialization, traverse_util
@@ -25,6 +26,9 @@ class OptaxOptimizer(optimizers.OptimizerDef):
     ...     optimizer = optimizer.apply_gradient({"w": jnp.array(1.0)}, learning_rate=0.1)
     >>> print(f"{optimizer.target['w']:.2f}")
     2.75
+
+    Attributes:
+        transformation: the function that makes it.
     """
 
     def __init__(
@@ -49,7 +53,7 @@ class OptaxOptimizer(optimizers.OptimizerDef):
             name, values, namespace={"replace": dataclasses.replace}, frozen=True
         )
         super().__init__(hyper_params(**values))
-        self._transformation = transformation
+        self.transformation = inspect.unwrap(transformation)  # of gin's wrapper
         self._initial = optax_checks.transformation(name, self._with_rate)
         params = optax_checks.example_params()
         try:
@@ -62,13 +66,17 @@ class OptaxOptimizer(optimizers.OptimizerDef):
             self._is_checked = True
 
     def _with_rate(self, learning_rate: Any) -> optax.GradientTransformation:
-        return self._transformation(
+        return self.transformation(
             **vars(self.hyper_params) | {"learning_rate": learning_rate}
         )
 
     def optax_state_shape(self, params: Any) -> Any:
         """The optax state of such parameters, shapes in place of its arrays."""
         return jax.eval_shape(self._initial.init, params)
+
+    def optax_state(self, params: Any, param_states: Any) -> Any:
+        """The optax state of `param_states`."""
+        return _unpack(param_states, self.optax_state_shape(params))
 
     def init_state(self, params: Any) -> optimizers.OptimizerState:
         if not self._is_checked:
@@ -78,8 +86,8 @@ class OptaxOptimizer(optimizers.OptimizerDef):
         return optimizers.OptimizerState(jnp.asarray(0, jnp.int32), param_states)
 
     def apply_gradient(self, hyper_params, params, state, grads):
-        transformation = self._transformation(**vars(hyper_params))
-        optax_state = _unpack(state.param_states, self.optax_state_shape(params))
+        transformation = self.transformation(**vars(hyper_params))
+        optax_state = self.optax_state(params, state.param_states)
         updates, optax_state = transformation.update(grads, optax_state, params)
         return optax.apply_updates(params, updates), optimizers.OptimizerState(
             state.step + 1, _pack(optax_state)

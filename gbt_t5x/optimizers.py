@@ -1,6 +1,7 @@
 """A T5X optimizer whose hyper-parameters are part of its state."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+import functools
 import math
 from typing import Any
 
@@ -12,10 +13,12 @@ from t5x import adafactor, optimizers
 
 from gbt_t5x import (
     checks,
+    closed_form,
     groups as groups_lib,
     hypergradient as hypergradient_lib,
     hyperparams as hyperparams_lib,
     learnable,
+    ordering,
     rounding,
 )
 
@@ -47,10 +50,12 @@ class SensitiveState(GuidedState):
     Attributes:
         sensitivity: "params" -> name -> ∂θ/∂λ, like the parameters; where the discount
             is not 0, "momentum" -> name -> that of `learnable.momentum`. In the form of
-            `rounding.compress`. See `hypergradient`. Zero before the first update.
+            `rounding.compress`. Where `closed_form` gives ∂θ/∂λ, "rate" too, (), the
+            schedule's, and of a decay ∂a/∂λ. Zero before the first update. See
+            `hypergradient`.
     """
 
-    sensitivity: dict[str, dict[str, Any]]
+    sensitivity: dict[str, Any]
 
 
 class GuidedOptimizer(optimizers.OptimizerDef):
@@ -123,6 +128,7 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         self._discount = None if discount is None else float(discount)
         self._dtype = _sensitivity_dtype(sensitivity_dtype, discount)
         self._prepare = learnable.preparation(base, hyperparams)
+        self._closed_form = closed_form.ClosedForm(base, () if discount else hyperparams)
         # A weight decay that follows the learning rate would be part of alpha's.
         decay_follows = getattr(base.hyper_params, "weight_decay_rate_lr_exponent", None)
         self._derives_beta1 = (
@@ -158,9 +164,10 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         """A state whose updates leave Z in it, from Z = 0."""
         parts = self._sensitive(params, state.param_states)
         zeros = jax.tree.map(jnp.zeros_like, parts)
-        return SensitiveState(
-            **vars(state), sensitivity=rounding.compress(zeros, self._dtype, state.step)
-        )
+        sensitivity = rounding.compress(zeros, self._dtype, state.step)
+        if self._closed_form.names:
+            sensitivity["rate"] = jnp.zeros((), float)
+        return SensitiveState(**vars(state), sensitivity=sensitivity)
 
     def without_sensitivity(self, state: GuidedState) -> GuidedState:
         """The inverse of `with_sensitivity`."""
@@ -169,10 +176,11 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         return GuidedState(**fields)
 
     def _sensitive(self, params: Any, param_states: Any) -> dict[str, dict[str, Any]]:
-        """The tree of `SensitiveState.sensitivity`, of what is given for each part."""
-        names = [h.name for h in self._hyperparams]
+        """The sensitivities that are kept, of what is given for each part."""
+        derived = set(self._closed_form.names) - self._closed_form.kept
         if self._derives_beta1:
-            names.remove("beta1")
+            derived = {"beta1"}
+        names = [h.name for h in self._hyperparams if h.name not in derived]
         parts = {"params": dict.fromkeys(names, params)}
         if self._discount:
             momentum = learnable.momentum(param_states)
@@ -196,7 +204,20 @@ class GuidedOptimizer(optimizers.OptimizerDef):
             step=base_state.step, param_states=base_state.param_states
         )
         if isinstance(state, SensitiveState):
-            sensitivity = self._new_sensitivity(update, params, state, new_state.step)
+            learned = self._hyper_params(hyper_params, state.hyperparams)
+
+            def of_kind(name, first):
+                if name not in self._closed_form.kept:
+                    return self._sensitivity_of(name, update, params, state, first)
+                of = functools.partial(self._closed_form.direction, name)
+                moments = new_state.param_states
+                if first is not None:
+                    moments = ordering.after(moments, first)
+                return {"params": self._of_groups(of, learned, params, moments, grads)}
+
+            sensitivity = self._new_sensitivity(of_kind, state, new_state.step)
+            if self._closed_form.names:
+                sensitivity["rate"] = jnp.asarray(hyper_params.learning_rate, float)
             new_state = new_state.replace(sensitivity=sensitivity)
         return new_params, new_state
 
@@ -215,18 +236,19 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         return [replace(dict(zip(learned, values, strict=True))) for values in of_groups]
 
     def _new_sensitivity(
-        self, update: Any, params: Any, state: SensitiveState, step: jax.Array
-    ) -> dict[str, dict[str, Any]]:
-        """∂Ω/∂λ at `params`, and the discounted sensitivity before, as they are kept.
+        self, of_kind: Callable[..., Any], state: SensitiveState, step: jax.Array
+    ) -> dict[str, Any]:
+        """The sensitivities that an update leaves, as they are kept.
 
         Each kind's waits for the one before to be rounded: else XLA holds all of them as
         float32.
         """
         names = list(state.sensitivity["params"])
-        kept: dict[str, dict[str, Any]] = {part: {} for part in state.sensitivity}
+        parts = ("params", "momentum") if self._discount else ("params",)
+        kept: dict[str, dict[str, Any]] = {part: {} for part in parts}
         largest = None
         for i, name in enumerate(names):
-            new = self._sensitivity_of(name, update, params, state, largest)
+            new = of_kind(name, largest)
             seed = step * len(names) + i
             for part, z in rounding.compress(new, self._dtype, seed).items():
                 kept[part][name] = z
@@ -241,7 +263,10 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         state: SensitiveState,
         first: jax.Array | None,
     ) -> dict[str, Any]:
-        """Part of `SensitiveState.sensitivity` -> that of a kind, in float32."""
+        """Part of `SensitiveState.sensitivity` -> that of a kind, in float32.
+
+        ∂Ω/∂λ at `params`, and the discounted sensitivity before.
+        """
         raw, param_states = state.hyperparams, state.param_states
         if not self._discount:
             of_step = lambda raw, _: update(raw, params, param_states)[0]
@@ -267,18 +292,22 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         new = hypergradient_lib.sensitivity(carry_on, raw, name, carry, discounted, first)
         return dict(zip(parts, new, strict=True))
 
-    def hypergradient(self, state: SensitiveState, grads: Any) -> dict[str, Any]:
+    def hypergradient(
+        self, params: Any, state: SensitiveState, grads: Any
+    ) -> dict[str, Any]:
         """ĝ = Zᵀ∇_θ L at the parameters that the state's last update made.
 
         Args:
+            params: those parameters.
             state: has Z, and the λ that it belongs to.
             grads: ∇_θ L, like the parameters, of data that the update did not see.
 
         Returns:
             name -> ĝ with respect to the raw numbers, (); with groups, (groups,).
         """
-        sensitivities = rounding.expand(state.sensitivity["params"])
-        found = {name: self._inner(z, grads) for name, z in sensitivities.items()}
+        kept = rounding.expand(state.sensitivity["params"])
+        closed = self._closed_form.names
+        found = {k: self._inner(z, grads) for k, z in kept.items() if k not in closed}
         if self._derives_beta1:
             # θ' = θ - m' and m' = β1·m + (1 - β1)·α·d, with d the descent at α = 1, so
             #   ∂θ'/∂(raw α)  = -(1 - β1)·α·d
@@ -292,7 +321,45 @@ class GuidedOptimizer(optimizers.OptimizerDef):
             if self._groups:
                 momentum = self._groups.merge(momentum, like=grads)
             found["beta1"] = -(1 - beta1) * self._inner(momentum, grads) - found["alpha"]
+        # Not before the gradients are there, and one at a time: else XLA holds them all.
+        first = max(jax.tree.leaves(grads), key=lambda x: x.size)
+        for name in closed:
+            new, moments = ordering.after((params, state.param_states), first)
+            rate = state.sensitivity["rate"]
+            learned = self._hyper_params(
+                self.hyper_params.replace(learning_rate=rate), state.hyperparams
+            )
+            of = functools.partial(self._closed_form.sensitivity, name)
+            z = self._of_groups(of, learned, new, moments, kept.get(name))
+            found[name] = first = jnp.where(rate != 0, self._inner(z, grads), 0.0)
         return {h.name: found[h.name] for h in self._hyperparams}
+
+    def _of_groups(
+        self,
+        function: Callable[..., Any],
+        hyper_params: Any,
+        params: Any,
+        param_states: Any,
+        tree: Any,
+    ) -> Any:
+        """What a function of these makes of every group, in one tree.
+
+        Args:
+            function: returns a tree like the parameters that it is given.
+            hyper_params: of `_hyper_params`.
+            params: like the parameters.
+            param_states: the base optimizer's.
+            tree: like the parameters, or None.
+        """
+        if not self._groups:
+            return function(hyper_params, params, param_states, tree)
+        parts = self._groups.split(params)
+        others = self._groups.split(tree) if tree else dict.fromkeys(parts)
+        found = {
+            group: function(values, part, param_states[group], others[group])
+            for (group, part), values in zip(parts.items(), hyper_params, strict=True)
+        }
+        return self._groups.merge(found, like=params)
 
     def _inner(self, tree: Any, other: Any) -> jax.Array:
         """Sum of the products of two trees like the parameters, (); (groups,)."""
@@ -368,10 +435,11 @@ class GuidedOptimizer(optimizers.OptimizerDef):
             meta_state=replicated(state.meta_state),
         )
         if isinstance(state, SensitiveState):
-            sensitivity = self._sensitive(axes.target, axes.state.param_states)
-            new_state = new_state.replace(
-                sensitivity=rounding.like(sensitivity, self._dtype)
+            parts = self._sensitive(axes.target, axes.state.param_states)
+            sensitivity = replicated(state.sensitivity) | rounding.like(
+                parts, self._dtype
             )
+            new_state = new_state.replace(sensitivity=sensitivity)
         return optimizer.replace(target=axes.target, state=new_state)
 
 

@@ -10,17 +10,17 @@ import jax
 import jax.numpy as jnp
 
 
-def after(tree: Any, first: jax.Array) -> Any:
-    """The tree, of which nothing can be computed before an array is.
+def after(tree: Any, first: Any) -> Any:
+    """The tree, of which nothing can be computed before others are.
 
     >>> after({"tokens": jnp.arange(3)}, jnp.zeros((2, 2)))
     {'tokens': Array([0, 1, 2], dtype=int32)}
 
     Args:
         tree: of arrays.
-        first: an array of any shape and numeric dtype.
+        first: an array of any shape and numeric dtype, or a tree of them.
     """
-    # A reduction: XLA would compute a single number again for each that waits for it.
-    row = first[(0,) * (first.ndim - 1)].astype(jnp.float32)
-    zero = jnp.max(row) > jnp.inf  # never
+    # Reductions: XLA would compute a single number again for each that waits for it.
+    rows = [x[(0,) * (x.ndim - 1)].astype(jnp.float32) for x in jax.tree.leaves(first)]
+    zero = jnp.any(jnp.stack([jnp.max(row) > jnp.inf for row in rows]))  # never
     return jax.tree.map(lambda x: x + zero.astype(x.dtype), tree)

@@ -176,7 +176,7 @@ class GuidedTrainer(trainer.Trainer):
             num_microbatches=self._num_microbatches,
         )
 
-        def update(opt_state):
+        def update(opt_state, grads=grads):
             return trainer.apply_grads(
                 _with_opt_state(train_state, opt_state),
                 grads,
@@ -186,24 +186,26 @@ class GuidedTrainer(trainer.Trainer):
                 {"flax_mutables": mutables} if mutables else None,
             )
 
-        def guidance_grad(params):
+        def guidance_grad(params, sensitivity):
             model: Any = _WithoutDropout(self._model)
-            # Tokens are one-hot as large as logits: not beside the training batch's.
+            # Tokens are one-hot as large as logits: not beside the training batch's, nor
+            # beside what Z is made of.
             smallest = min(jax.tree.leaves(params), key=lambda x: x.size)
             grads, metrics, _ = accumulate_grads(
                 model,
                 train_state.replace_params(params),
-                ordering.after(inputs["guidance"], smallest),
+                ordering.after(inputs["guidance"], (smallest, sensitivity)),
                 num_microbatches=self._guidance_microbatches,
             )
             return grads, metrics
 
         if not self._guidance_batches:
-            hypergradients = optimizer.hypergradient(opt_state, grads)
+            hypergradients = optimizer.hypergradient(train_state.params, opt_state, grads)
             opt_state, skipped = optimizer.apply_hypergradient(
                 opt_state, hypergradients, train_metrics.get("loss", ())
             )
-            new_state, metrics = update(opt_state)
+            # Else XLA copies the moments, which ĝ reads and the update overwrites.
+            new_state, metrics = update(opt_state, ordering.after(grads, skipped))
             metrics |= summaries.of_meta_update(hypergradients, skipped)
         elif "guidance" not in inputs:
             new_state, metrics = update(opt_state)
@@ -219,8 +221,12 @@ class GuidedTrainer(trainer.Trainer):
                 else optimizer.with_sensitivity(opt_state, train_state.params)
             )
             new_opt_state = new_state._optimizer.state
-            guidance_grads, guidance_metrics = guidance_grad(new_state.params)
-            hypergradients = optimizer.hypergradient(new_opt_state, guidance_grads)
+            guidance_grads, guidance_metrics = guidance_grad(
+                new_state.params, new_opt_state.sensitivity["params"]
+            )
+            hypergradients = optimizer.hypergradient(
+                new_state.params, new_opt_state, guidance_grads
+            )
             new_opt_state, skipped = optimizer.apply_hypergradient(
                 new_opt_state, hypergradients, guidance_metrics.get("loss", ())
             )

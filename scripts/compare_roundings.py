@@ -46,15 +46,15 @@ def measure(gin_file: str, steps: int, bindings: Sequence[str]) -> dict[str, np.
         optimizer = kwargs["model"].optimizer_def
         hypergradient = optimizer.hypergradient
 
-        def compared(state: Any, grads: Any) -> dict[str, Any]:
-            exact = hypergradient(state, grads)
+        def compared(params: Any, state: Any, grads: Any) -> dict[str, Any]:
+            exact = hypergradient(params, state, grads)
             for dtype in DTYPES:
-                kept = rounding.compress(state.sensitivity, dtype, state.step)
-                rounded = state.replace(sensitivity=rounding.expand(kept))
+                kept = rounding.compress(state.sensitivity["params"], dtype, state.step)
+                rounded = state.sensitivity | {"params": rounding.expand(kept)}
                 jax.debug.callback(
                     lambda *found, dtype=dtype: record(dtype, *found),
                     exact,
-                    hypergradient(rounded, grads),
+                    hypergradient(params, state.replace(sensitivity=rounded), grads),
                 )
             return exact
 

@@ -26,6 +26,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["GBT_T5X_DATA_DIR"] + "/xla"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
+from absl import logging
 import pytest
 import tensorflow as tf
 
@@ -46,6 +47,14 @@ collect_ignore = [
     "tiny.py",
     "tiny_network.py",
 ]
+
+
+@pytest.fixture(autouse=True)
+def _verbosity():
+    """What a command hushes in its process, the next test hears again."""
+    before = logging.get_verbosity()
+    yield
+    logging.set_verbosity(before)
 
 
 @pytest.fixture(scope="session")

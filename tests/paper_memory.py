@@ -20,8 +20,16 @@ SPLIT_BATCHES = [
 ]
 
 
-def compile_step(gin_file: str, bindings: list[str]) -> tuple[Any, Any]:
-    """The compiled step of a gin file, and its trainer, which has no arrays."""
+def compile_step(
+    gin_file: str, bindings: list[str], options: Any = None
+) -> tuple[Any, Any]:
+    """The compiled step of a gin file, and its trainer, which has no arrays.
+
+    Args:
+        gin_file: of a run.
+        bindings: changes to it.
+        options: of XLA, name -> value.
+    """
     with benchmark.configuration(gin_file, bindings) as kwargs:
         cfg = kwargs["train_dataset_cfg"]
         lengths = cfg.task_feature_lengths
@@ -39,10 +47,9 @@ def compile_step(gin_file: str, bindings: list[str]) -> tuple[Any, Any]:
         shapes = {name: x.shape for name, x in batch.items()}
         trainer = benchmark.make_trainer(kwargs, shapes, abstract=True)
         inputs = trainer._inputs(batch, 0) if hasattr(trainer, "_inputs") else batch
-        compiled = kwargs["partitioner"].compile(
-            trainer._partitioned_train_step, trainer.train_state, inputs
-        )
-    return compiled, trainer
+        step = trainer._partitioned_train_step
+        lowered = step.lower(trainer.train_state, inputs)
+    return lowered.compile(options), trainer
 
 
 def peak_bytes(compiled: Any) -> int:

@@ -112,15 +112,21 @@ def test_the_deep_model_learns_a_thousand_hyperparams():
     assert sum(x.size for x in learned) == 1022
 
 
+# A layer of each of the 60M T5's stacks: the embedding is most of it.
+TWO_LAYERS = [
+    *benchmark.T5_60M,
+    *benchmark.ON_TWO_CORES,
+    "network.T5Config.num_encoder_layers = 1",
+    "network.T5Config.num_decoder_layers = 1",
+]
+
+
 def test_six_kinds_need_the_bytes_of_five_and_little_more():
-    """A layer of each of the 60M T5's stacks: the embedding is most of it."""
-    layer = [f"network.T5Config.num_{stack}coder_layers = 1" for stack in ("en", "de")]
-    settings = [*benchmark.T5_60M, *benchmark.ON_TWO_CORES, *layer]
     most = {"unguided": 0.0, "next_batch_int8": 0.27, "next_batch_6_hyperparams": 1.4}
     peak, arguments = {}, {}
     for name in most:
         gin_file, own = (benchmark.VARIANTS | benchmark.KINDS)[name]
-        compiled, trainer = paper_memory.compile_step(gin_file, [*own, *settings])
+        compiled, trainer = paper_memory.compile_step(gin_file, [*own, *TWO_LAYERS])
         peak[name] = paper_memory.peak_bytes(compiled)
         arguments[name] = compiled.memory_analysis().argument_size_in_bytes
     size = sum(4 * x.size for x in jax.tree.leaves(trainer.train_state.params))
@@ -128,6 +134,47 @@ def test_six_kinds_need_the_bytes_of_five_and_little_more():
         assert peak[name] - peak["unguided"] <= arrays * size
     kept = arguments["next_batch_6_hyperparams"] - arguments["unguided"]
     assert 5 * 0.25 * size <= kept <= (5 * 0.25 + 0.02) * size
+
+
+LAMB = """
+from __gin__ import dynamic_registration
+from gbt_t5x import adam
+from gbt_t5x import optax_optimizer
+include '{}'
+OPTIMIZER = @optax_optimizer.OptaxOptimizer()
+optax_optimizer.OptaxOptimizer.transformation = @adam.lamb
+optax_optimizer.OptaxOptimizer.weight_decay = 0.01
+"""
+ALL_BUT_BETA2 = ("alpha", "beta1", "weight_decay", "epsilon")
+
+
+@pytest.mark.parametrize(
+    ("variant", "names", "kept", "most"),
+    [
+        ("heldout", ALL_BUT_BETA2, 0.0, 1.0),
+        ("next_batch_int8", ("alpha", "beta1"), 0.25, 0.27),
+        ("next_batch_int8", ("alpha", "weight_decay", "epsilon"), 0.0, 0.45),
+    ],
+)
+def test_lamb_needs_the_bytes_of_its_decays(tmp_path, variant, names, kept, most):
+    """Of the held-out batch they are float32, while its gradient is computed."""
+    peak, arguments = [], []
+    for name in ("unguided", variant):
+        gin_file, own = benchmark.VARIANTS[name]
+        file = tmp_path / f"{name}.gin"
+        file.write_text(LAMB.format(gin_file) + "\n".join(own))
+        learned = [f"HYPERPARAMS = {names}"] if name == variant else []
+        # YNNPACK's fusions of XLA:CPU write scalars out as arrays.
+        compiled, trainer = paper_memory.compile_step(
+            str(file),
+            [*TWO_LAYERS, *learned],
+            {"xla_cpu_experimental_ynn_fusion_type": ""},
+        )
+        peak.append(paper_memory.peak_bytes(compiled))
+        arguments.append(compiled.memory_analysis().argument_size_in_bytes)
+    size = sum(4 * x.size for x in jax.tree.leaves(trainer.train_state.params))
+    assert peak[1] - peak[0] <= most * size
+    assert kept * size <= arguments[1] - arguments[0] <= (kept + 0.001) * size
 
 
 def test_the_run_of_the_paper_fits_sixteen_devices():

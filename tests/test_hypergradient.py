@@ -201,7 +201,7 @@ def test_update_and_hypergradient_match_a_numpy_adafactor(
         )
         # L_H = Σ weights·θ', whose gradient is the weights.
         found = definition.hypergradient(
-            optimizer.state, jax.tree.map(jnp.asarray, weights)
+            optimizer.target, optimizer.state, jax.tree.map(jnp.asarray, weights)
         )
 
         rate = LEARNING_RATE * np.exp(raw.get("alpha", 0.0))
@@ -239,7 +239,9 @@ def _hypergradient(optimizer, grads, weights, raw):
         products = jax.tree.map(lambda w, x: jnp.sum(w * x), weights, update(raw).target)
         return sum(jax.tree.leaves(products))
 
-    return definition.hypergradient(update(raw).state, weights), guidance_loss
+    new = update(raw)
+    found = definition.hypergradient(new.target, new.state, weights)
+    return found, guidance_loss
 
 
 @pytest.mark.parametrize("grad_size", [0.0, 1.0])

@@ -247,7 +247,7 @@ def test_hypergradients_match_finite_differences(name):
             new = optimizer.replace(state=state).apply_gradient(grads, learning_rate=rate)
             products = jax.tree.map(lambda x, y: jnp.sum(x * y), new.target, weights)
             loss = jax.tree.reduce(jnp.add, products)
-            return new, loss, definition.hypergradient(new.state, weights)
+            return new, loss, definition.hypergradient(new.target, new.state, weights)
 
         optimizer = definition.create(_params())
         raw = optimizer.state.hyperparams

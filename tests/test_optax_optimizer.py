@@ -123,7 +123,7 @@ def test_settings_of_a_part_can_be_learned(labels):
     optimizer = definition.create(_params())
     for seed in (1, 2):
         optimizer = optimizer.apply_gradient(_params(seed), learning_rate=0.1)
-    found = definition.hypergradient(optimizer.state, _params(3))
+    found = definition.hypergradient(optimizer.target, optimizer.state, _params(3))
     assert all(np.isfinite(x) and x != 0 for x in found.values())
 
 

@@ -1,5 +1,6 @@
 """Sensitivities against the derivatives of whole runs, and the groups that share them."""
 
+import functools
 import inspect
 import re
 
@@ -123,8 +124,8 @@ def test_hypergradient_is_the_discounted_derivative_of_the_run(
     expected = jax.tree.map(jnp.zeros_like, by_step[0])
     for derivative in by_step:
         expected = jax.tree.map(lambda z, d: discount * z + d, expected, derivative)
-    final = jax.jit(lambda raws: run(optimizer, gradients, raws).state)(raws)
-    found = definition.hypergradient(final, weights)
+    final = jax.jit(lambda raws: run(optimizer, gradients, raws))(raws)
+    found = definition.hypergradient(final.target, final.state, weights)
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     # T5X keeps Adafactor's moments in float32.
     rtol = 1e-5 if base.startswith("adafactor") else 1e-10
@@ -152,20 +153,75 @@ def test_keeping_sensitivities_changes_no_update(base):
     )
 
 
+_ADAFACTOR = lambda: adafactor.Adafactor(beta1=0.5)
+_sgd = functools.partial(optax_optimizer.OptaxOptimizer, optax.sgd)
+
+
 @pytest.mark.parametrize(
-    ("names", "discount", "kept"),
+    ("make_base", "names", "discount", "kept"),
     [
-        (("alpha", "beta1"), 0.0, {"alpha"}),
-        (("beta1",), 0.0, {"beta1"}),
-        (("alpha", "beta1"), 0.5, {"alpha", "beta1"}),
+        (_ADAFACTOR, ("alpha", "beta1"), 0.0, {"alpha"}),
+        (_ADAFACTOR, ("beta1",), 0.0, {"beta1"}),
+        (_ADAFACTOR, ("alpha", "beta1"), 0.5, {"alpha", "beta1"}),
+        (tiny.BASES["lamb"][0], tiny.ADAM, 0.0, {"beta1", "beta2"}),
+        (tiny.BASES["adamw"][0], tiny.ADAM, 0.0, {"beta1", "beta2"}),
+        (tiny.BASES["adamw"][0], tiny.ADAM, 0.5, set(tiny.ADAM)),
+        (lambda: _sgd(momentum=0.5), ("alpha", "beta1"), 0.0, {"beta1"}),
+        # Their steps are not what the state has.
+        (lambda: _sgd(), ("alpha",), 0.0, {"alpha"}),
+        (lambda: _sgd(momentum=0.5, nesterov=True), ("alpha",), 0.0, {"alpha"}),
+        (
+            lambda: _sgd(momentum=0.5, accumulator_dtype=jnp.bfloat16),
+            ("alpha",),
+            0.0,
+            {"alpha"},
+        ),
+        (BASES["optax_adamw"][0], ("alpha", "epsilon"), 0.0, {"alpha", "epsilon"}),
     ],
 )
-def test_adafactor_keeps_one_sensitivity_for_alpha_and_beta1(names, discount, kept):
-    base = adafactor.Adafactor(beta1=0.5)
-    definition = optimizers.GuidedOptimizer(base, names, 0.1, discount=discount)
+def test_what_follows_from_the_state_is_not_kept(make_base, names, discount, kept):
+    definition = optimizers.GuidedOptimizer(make_base(), names, 0.1, discount=discount)
     state = definition.init_state(trees(1)[0])
     assert state.sensitivity["params"].keys() == kept
     assert ("momentum" in state.sensitivity) == (discount > 0)
+    has_closed_form = bool({"alpha", "weight_decay"} & (set(names) - kept))
+    assert ("rate" in state.sensitivity) == has_closed_form
+
+
+@pytest.mark.parametrize("grads_too", [False, True])
+def test_lamb_without_a_trust_ratio(float64, grads_too):
+    """Where parameters are 0, its step is the rate's, whatever the update's length."""
+    params, weights, grads = trees(3)
+    zero = {"flat": jnp.zeros(SIZES["flat"])}
+    params |= zero
+    if grads_too:
+        grads |= zero
+    definition = guided("lamb", discount=0.0)
+    optimizer = definition.create(params)
+
+    def loss(raw):
+        state = optimizer.state.replace(hyperparams=raw)
+        new = optimizer.replace(state=state).apply_gradient(grads, learning_rate=0.05)
+        products = jax.tree.map(lambda w, x: jnp.sum(w * x), weights, new.target)
+        return sum(jax.tree.leaves(products)), new
+
+    expected, new = jax.jacfwd(loss, has_aux=True)(optimizer.state.hyperparams)
+    found = definition.hypergradient(new.target, new.state, weights)
+    jax.tree.map(
+        lambda f, e: np.testing.assert_allclose(f, e, 1e-9, 1e-12), found, expected
+    )
+
+
+@pytest.mark.parametrize("base", ["lamb", "adamw", "sgd"])
+def test_moments_without_an_update_say_nothing(base):
+    """As at the start of a run, or where parameters alone were restored."""
+    params, grads = trees(2)
+    definition = guided(base, discount=0.0)
+    state = definition.init_state(params)
+    for step in (0, 1000):
+        state = state.replace(step=jnp.int32(step))
+        found = definition.hypergradient(params, state, grads)
+        assert found == dict.fromkeys(found, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -238,15 +294,16 @@ def test_roundings_do_not_bias_the_trace(base, dtype, discount, groups):
             # Roundings depend on the step, and these optimizers do not.
             optimizer = start.replace(state=start.state.replace(step=step))
             final, _ = jax.lax.scan(update, optimizer, gradients)
-            return definition.hypergradient(final.state, weights)
+            return definition.hypergradient(final.target, final.state, weights)
 
         return found
 
+    kept = guided(base, groups, discount, dtype).init_state(params).sensitivity["params"]
     exact = at("float32")(jnp.int32(0))
     steps = 100 * jnp.arange(number, dtype=jnp.int32)
     rounded = jax.jit(jax.vmap(at(dtype)))(steps)
-    for name, expected in exact.items():
-        values = np.asarray(rounded[name])
+    for name in kept:
+        values, expected = np.asarray(rounded[name]), exact[name]
         error, deviation = np.abs(values.mean(0) - expected), values.std(0)
         assert np.all(deviation > 0)
         assert np.all(error < 4 * deviation / number**0.5 + 1e-6 * np.abs(expected))
