@@ -10,9 +10,9 @@ momentum. FLOPs and bytes accessed are XLA's estimates of the compiled programs,
 over a block; the memory of temporaries and arguments is that of the larger program, and
 "extra" what it takes beyond the unguided one's, in float32 arrays like the parameters.
 
-Seconds to the first step are those of the imports, of TensorFlow's first batch and of a
-model's training data, which its variants share, and of a variant's own guidance data,
-initialization, compilation and step.
+Seconds to the first step are those of the imports, of TensorFlow's first batch, of a
+model's training data and of drawing its parameters, which its variants share, and of a
+variant's own guidance data, compilation and step.
 
 Models: `small`, the quickstart's; `t5_60m`, the paper's T5, at a batch for two cores, on
 an accelerator at the paper's, 256 rows of 512 tokens; and `t5_deep`, of 511 arrays, which
@@ -39,9 +39,10 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from absl import logging
+from flax import core
 import gin
 import jax
-from t5x import utils
+from t5x import train_state as train_state_lib, utils
 import tqdm
 
 PERIOD = 4
@@ -185,36 +186,63 @@ def read_batches(kwargs: Mapping[str, Any], number: int) -> list[Any]:
     return list(itertools.islice(data, number))
 
 
-def make_trainer(
-    kwargs: Mapping[str, Any], input_shapes: Mapping[str, Any], *, abstract: bool = False
-) -> Any:
-    """The trainer of a configuration; an abstract one has shapes in place of arrays."""
-    model, partitioner = kwargs["model"], kwargs["partitioner"]
-    initializer = utils.TrainStateInitializer(
+def _initializer(kwargs: Mapping[str, Any], batch: Mapping[str, Any]) -> Any:
+    model = kwargs["model"]
+    return utils.TrainStateInitializer(
         optimizer_def=model.optimizer_def,
         init_fn=model.get_initial_variables,
-        input_shapes=input_shapes,
-        partitioner=partitioner,
+        input_shapes={k: x.shape for k, x in batch.items()},
+        partitioner=kwargs["partitioner"],
     )
-    rng = jax.random.PRNGKey(0)
+
+
+def draw_variables(kwargs: Mapping[str, Any], batch: Mapping[str, Any]) -> Any:
+    """The parameters that a configuration starts from, and their axes."""
+    state = _initializer(kwargs, batch).from_scratch(jax.random.PRNGKey(0))
+    return core.freeze({"params": state.params, "params_axes": state.params_axes})
+
+
+def make_trainer(
+    kwargs: Mapping[str, Any], batch: Mapping[str, Any], variables: Any = None
+) -> Any:
+    """The trainer of a configuration.
+
+    Args:
+        kwargs: what the configuration passes to train.
+        batch: feature -> array, or its shape.
+        variables: of `draw_variables`, which are copied; None for a trainer that has
+            shapes in place of arrays.
+    """
+    model, partitioner = kwargs["model"], kwargs["partitioner"]
+    initializer = _initializer(kwargs, batch)
+    train_state, axes = initializer.global_train_state_shape, initializer.train_state_axes
+    if variables is not None:
+        create = partitioner.partition(
+            lambda params: train_state_lib.FlaxOptimTrainState.create(
+                model.optimizer_def, variables.copy({"params": params})
+            ),
+            in_axis_resources=(axes.params,),
+            out_axis_resources=axes,
+        )
+        train_state = create(variables["params"])
     return kwargs["trainer_cls"](
         model=model,
-        train_state=initializer.global_train_state_shape
-        if abstract
-        else initializer.from_scratch(rng),
+        train_state=train_state,
         partitioner=partitioner,
         eval_names=[],
         summary_dir=None,
-        train_state_axes=initializer.train_state_axes,
-        rng=rng,
+        train_state_axes=axes,
+        rng=jax.random.PRNGKey(0),
     )
 
 
-def build(gin_file: str, bindings: Sequence[str], batches: Sequence[Any]) -> Variant:
+def build(
+    gin_file: str, bindings: Sequence[str], batches: Sequence[Any], variables: Any
+) -> Variant:
     """A trainer that took its first step."""
     started = time.perf_counter()
     with configuration(gin_file, bindings) as kwargs:
-        trainer = make_trainer(kwargs, {k: x.shape for k, x in batches[0].items()})
+        trainer = make_trainer(kwargs, batches[0], variables)
         programs: dict[bool, Program] = {}
         partitioner = kwargs["partitioner"]
         compile_step = partitioner.compile
@@ -268,14 +296,15 @@ def measure(
     gin_file, own = next(iter(named.values()))
     with configuration(gin_file, [*own, *bindings]) as kwargs:
         batches = read_batches(kwargs, 2 * PERIOD)  # the same for all variants
-    data_seconds = time.perf_counter() - started
+        variables = jax.block_until_ready(draw_variables(kwargs, batches[0]))
+    shared_seconds = time.perf_counter() - started
     quarter = len(batches[0]["decoder_target_tokens"]) // 4
     variants = {}
     for name, (gin_file, own) in named.items():
         print(f"{model}: building {name}", file=sys.stderr)
         own = [binding.format(quarter=quarter) for binding in own]
-        variants[name] = build(gin_file, [*own, *bindings], batches)
-        variants[name].first_step_seconds += data_seconds
+        variants[name] = build(gin_file, [*own, *bindings], batches, variables)
+        variants[name].first_step_seconds += shared_seconds
     for i in tqdm.trange(rounds + 1, desc=f"{model}: rounds", file=sys.stderr):
         chosen = batches[:PERIOD] if i % 2 else batches[PERIOD:]
         names = list(variants)

@@ -74,7 +74,8 @@ def serve(model: str) -> None:
     """The embedded t5x's worker; like pytorch_t5.py."""
     with benchmark.configuration(GIN_FILE, MODELS[model]) as kwargs:
         batches = benchmark.read_batches(kwargs, BATCHES)
-    variant = benchmark.build(GIN_FILE, MODELS[model], batches)
+        variables = benchmark.draw_variables(kwargs, batches[0])
+    variant = benchmark.build(GIN_FILE, MODELS[model], batches, variables)
     params = jax.tree.leaves(variant.trainer.train_state.params)
     print(sum(x.size for x in params), flush=True)
     step = 1

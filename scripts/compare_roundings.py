@@ -60,9 +60,8 @@ def measure(gin_file: str, steps: int, bindings: Sequence[str]) -> dict[str, np.
 
         optimizer.hypergradient = compared
         batches = benchmark.read_batches(kwargs, steps)
-        trainer = benchmark.make_trainer(
-            kwargs, {k: x.shape for k, x in batches[0].items()}
-        )
+        variables = benchmark.draw_variables(kwargs, batches[0])
+        trainer = benchmark.make_trainer(kwargs, batches[0], variables)
         for step in tqdm.trange(steps, file=sys.stderr):
             trainer.train(iter(batches[step : step + 1]), 1, start_step=step).result()
         jax.effects_barrier()

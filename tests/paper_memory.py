@@ -44,8 +44,7 @@ def compile_step(
             name: jax.ShapeDtypeStruct((cfg.batch_size, width), np.int32)
             for name, width in widths.items()
         }
-        shapes = {name: x.shape for name, x in batch.items()}
-        trainer = benchmark.make_trainer(kwargs, shapes, abstract=True)
+        trainer = benchmark.make_trainer(kwargs, batch)
         inputs = trainer._inputs(batch, 0) if hasattr(trainer, "_inputs") else batch
         step = trainer._partitioned_train_step
         lowered = step.lower(trainer.train_state, inputs)

@@ -5,6 +5,7 @@ import sys
 
 import benchmark
 import jax
+import jax.numpy as jnp
 import pytest
 
 import gin_runs
@@ -106,8 +107,9 @@ def test_hyperparams_of_every_array_cost_no_more_than_one():
 def test_the_deep_model_learns_a_thousand_hyperparams():
     gin_file, own = benchmark.GROUPS["heldout_1022_hyperparams"]
     with benchmark.configuration(gin_file, [*own, *benchmark.T5_DEEP]) as kwargs:
-        batch = dict.fromkeys(["encoder_input_tokens", "decoder_input_tokens"], (1, 8))
-        trainer = benchmark.make_trainer(kwargs, batch, abstract=True)
+        tokens = jax.ShapeDtypeStruct((1, 8), jnp.int32)
+        sides = ["encoder_input_tokens", "decoder_input_tokens"]
+        trainer = benchmark.make_trainer(kwargs, dict.fromkeys(sides, tokens))
     learned = jax.tree.leaves(trainer.train_state._optimizer.state.hyperparams)
     assert sum(x.size for x in learned) == 1022
 
