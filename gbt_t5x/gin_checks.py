@@ -6,6 +6,7 @@ Gin files import this module. From then on gin hands every configuration of t5x 
 
 from collections.abc import Iterator, Mapping
 import difflib
+import os
 import pathlib
 import re
 from typing import Any
@@ -14,7 +15,7 @@ from absl import flags
 import gin
 import t5x
 
-from gbt_t5x import checks
+from gbt_t5x import checks, gin as gin_files
 
 Config = Mapping[tuple[str, str], Mapping[str, Any]]  # (scope, selector) -> parameters
 
@@ -57,8 +58,8 @@ def _check_macros(config: Config) -> None:
     if _RATE in unused and not any(_guided(selector) for _, selector in config):
         raise ValueError(
             f"{_RATE} is set, and the run is not guided: include "
-            "'gin/guidance/adafactor.gin' or 'gin/guidance/held_out.gin' after its model "
-            "and run files"
+            "'gbt_t5x/gin/guidance/adafactor.gin' or 'gbt_t5x/gin/guidance/held_out.gin' "
+            "after its model and run files"
         )
     in_files = unused - _of_command_line()
     if in_files:
@@ -90,10 +91,11 @@ def _of_command_line() -> set[str]:
 
 def _gin_files() -> Iterator[pathlib.Path]:
     """Those of t5x, and those of this project."""
-    here = pathlib.Path(__file__).parent
-    ours = here / "gin" if (here / "gin").is_dir() else here.parent / "gin"
-    for folder in (pathlib.Path(t5x.__path__[0]), ours):
-        yield from folder.rglob("*.gin")
+    for package in (t5x, gin_files):
+        for folder, _, names in os.walk(package.__path__[0], followlinks=True):
+            yield from (
+                pathlib.Path(folder, name) for name in names if name.endswith(".gin")
+            )
 
 
 def _names(gin_file: pathlib.Path) -> set[str]:
@@ -115,15 +117,15 @@ def _check_guidance(config: Config) -> None:
     if "GuidedOptimizer" in unused or (unused and rates != [0]):
         raise ValueError(
             f"guidance is configured, and {' and '.join(sorted(unused))} not used: a "
-            "file after those of gin/guidance took its place. Include 'gin/guidance/...' "
-            "after the model and run files"
+            "file after those of gin/guidance took its place. Include "
+            "'gbt_t5x/gin/guidance/...' after the model and run files"
         )
     for scope, selector in config:
         data = config.get(("", selector), {}).get("guidance_dataset_cfg")
         if scope == "next_batch" and _guided(selector) and data is not None:
             raise ValueError(
                 "a file after gin/guidance/next_batch.gin gives guidance data: include "
-                "'gin/guidance/next_batch.gin' last"
+                "'gbt_t5x/gin/guidance/next_batch.gin' last"
             )
 
 

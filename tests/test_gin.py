@@ -37,6 +37,20 @@ def test_entry_files_are_known():
     assert sorted([*TRAIN_FILES, *INFERENCE_FILES]) == ENTRY_FILES
 
 
+def test_the_package_has_every_file():
+    """By links, of which gin reads gbt_t5x/gin/NAME.gin in any folder."""
+
+    def files(folder):
+        found = (folder / part for part in ("", "guidance", "models", "runs"))
+        return {
+            f.relative_to(folder): f.read_text() for d in found for f in d.glob("*.gin")
+        }
+
+    ours = files(gin_runs.ROOT / "gin")
+    assert len(ours) == len(list((gin_runs.ROOT / "gin").rglob("*.gin")))
+    assert files(gin_runs.ROOT / "gbt_t5x/gin") == ours
+
+
 @pytest.mark.parametrize("gin_file", ENTRY_FILES)
 def test_every_macro_is_used(gin_file):
     bindings = gin_runs.bindings_of(gin_file)
