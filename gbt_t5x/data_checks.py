@@ -34,14 +34,18 @@ def verify_data(cfg: utils.DatasetConfig, model: models.BaseTransformerModel) ->
             vocabulary is not the model's, has more ids than the model, or masks tokens;
             a task of the split gives no example.
     """
+    check_tasks(cfg, model)
+    check_examples(cfg, model.FEATURE_CONVERTER_CLS)
+
+
+def check_tasks(cfg: utils.DatasetConfig, model: models.BaseTransformerModel) -> None:
+    """`verify_data`, but for the examples."""
     converter: Any = model.FEATURE_CONVERTER_CLS
-    tasks = tasks_with_split(cfg)
-    for task in tasks:
+    for task in tasks_with_split(cfg):
         _check_features(task, cfg, converter)
         _check_cache(task, cfg)
         for name in converter.TASK_FEATURES:
             _check_vocabulary(task, name, model)
-    check_examples(cfg, converter)
 
 
 def get_provider(cfg: utils.DatasetConfig) -> seqio.Task | seqio.Mixture:
@@ -61,9 +65,9 @@ def get_provider(cfg: utils.DatasetConfig) -> seqio.Task | seqio.Mixture:
     near = difflib.get_close_matches(name, known)
     raise ValueError(
         f"no task or mixture {name!r} is registered{', but ' * bool(near)}"
-        f"{', '.join(near)}: set MIXTURE_OR_TASK_NAME to one that is, and "
-        "MIXTURE_OR_TASK_MODULE to the module that registers it, or import that in a gin "
-        "file"
+        f"{', '.join(near)}: set MIXTURE_OR_TASK_NAME, or GUIDANCE_TASK, to one that is, "
+        "and MIXTURE_OR_TASK_MODULE to the module that registers it, or import that in a "
+        "gin file"
     )
 
 

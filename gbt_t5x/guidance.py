@@ -1,12 +1,12 @@
 """The held-out guidance batches."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import itertools
 from typing import Any, NamedTuple
 
 import jax
 import seqio
-from t5x import utils
+from t5x import models, utils
 import tensorflow_datasets as tfds
 
 from gbt_t5x import data_checks
@@ -17,7 +17,7 @@ def load_guidance_batches(
     train_cfg: utils.DatasetConfig,
     num_batches: int,
     partitioner: Any,
-    feature_converter_cls: Callable[..., seqio.FeatureConverter],
+    model: models.BaseTransformerModel,
 ) -> list[Mapping[str, jax.Array]]:
     """Reads the first batches of the guidance split and lays them on the mesh.
 
@@ -26,20 +26,24 @@ def load_guidance_batches(
     repeat.
 
     Args:
-        guidance_cfg: the split, and the batch size.
+        guidance_cfg: the split, of what is trained on or of another task, and the batch
+            size.
         train_cfg: the training data, which the guidance split must not share.
         num_batches: how many.
         partitioner: gives the layout, that of a training batch.
-        feature_converter_cls: the model's.
+        model: what learns from them.
 
     Returns:
         Batches, feature -> (batch, length), on the devices.
 
     Raises:
-        ValueError: the split is missing, overlaps the training split, holds fewer
-            batches, or gives no example at all.
+        ValueError: the split is missing, overlaps the training split, is not for this
+            model (see `data_checks.verify_data`), holds fewer batches, or gives no
+            example at all.
     """
+    feature_converter_cls: Any = model.FEATURE_CONVERTER_CLS
     _check_held_out(guidance_cfg, train_cfg)
+    data_checks.check_tasks(guidance_cfg, model)
     is_mixture = len(data_checks.tasks_with_split(guidance_cfg)) > 1
     if is_mixture:  # read without end
         data_checks.check_examples(guidance_cfg, feature_converter_cls)

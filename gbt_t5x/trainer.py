@@ -108,7 +108,7 @@ class GuidedTrainer(trainer.Trainer):
             train_dataset_cfg,
             guidance_batches,
             self._partitioner,
-            self._model.FEATURE_CONVERTER_CLS,
+            self._model,
         )
 
     def _check_next_batch(self, period: int, batches: int) -> None:

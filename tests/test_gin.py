@@ -175,6 +175,7 @@ def test_baseline_and_guided_differ_by_the_method_alone(baseline, guided):
         "MAX_SKIPPED",
         "SENSITIVITY_DTYPE",
         "META_LEARNING_RATE",
+        "GUIDANCE_TASK",
         "GUIDANCE_SPLIT",
         "GUIDANCE_BATCH_SIZE",
         "GUIDANCE_BATCHES",
@@ -182,6 +183,14 @@ def test_baseline_and_guided_differ_by_the_method_alone(baseline, guided):
     }
     added = {n for n in set(guided) - set(baseline) if not n.startswith(guidance)}
     assert added == macros
+
+
+def test_the_guidance_task_is_of_guidance_alone():
+    bindings = gin_runs.bindings_of(
+        "gin/quickstart_guided.gin", "GUIDANCE_TASK = 'other'"
+    )
+    used = {name for name, value in bindings.items() if value == "%GUIDANCE_TASK"}
+    assert used == {"guidance/utils.DatasetConfig.mixture_or_task_name"}
 
 
 def test_guidance_follows_a_stock_t5x_configuration(tmp_path):

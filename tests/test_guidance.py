@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import seqio
-from t5x import models, partitioning
+from t5x import partitioning
 import tensorflow as tf
 
 from gbt_t5x import guidance
@@ -28,6 +28,27 @@ def test_reads_the_first_batch_of_the_guidance_split():
     np.testing.assert_array_equal(
         batch["encoder_input_tokens"][0, :8], expected["inputs"]
     )
+
+
+def of_task(vocabulary=None):
+    """The training split of another task, whose tokens are 31."""
+    other = tokens("other", 30, {"train": 8})
+    if vocabulary:
+        features = {k: seqio.Feature(vocabulary) for k in other.output_features}
+        other = seqio.Task("other", other.source, features, [])
+    return dataclasses.replace(tiny.dataset_cfg("train"), mixture_or_task_name=other)
+
+
+def test_another_task_guides():
+    with tiny.make_trainer(tiny.guided(), guidance_dataset_cfg=of_task()) as trainer:
+        batch = trainer._guidance_batches[0]
+    assert np.unique(batch["decoder_target_tokens"]).tolist() == [31]
+
+
+def test_another_task_of_other_tokens_is_refused():
+    message = "task other has the vocabulary .* set VOCABULARY to the task's"
+    with pytest.raises(ValueError, match=message):
+        make_trainer(guidance_dataset_cfg=of_task(seqio.ByteVocabulary()))
 
 
 def test_missing_split():
@@ -160,7 +181,7 @@ def first_batches(mixed, rows, batches=1):
         dataclasses.replace(cfg, split="train"),
         batches,
         partitioner,
-        models.EncoderDecoderModel.FEATURE_CONVERTER_CLS,
+        tiny.make_model(tiny.guided()),
     )
 
 
