@@ -114,7 +114,10 @@ def _check_guidance(config: Config) -> None:
         for (_, selector), parameters in config.items()
         if "meta_learning_rate" in parameters and _guided(selector)
     ]
-    if "GuidedOptimizer" in unused or (unused and rates != [0]):
+    learns = any(
+        any(rate.values()) if isinstance(rate, Mapping) else rate != 0 for rate in rates
+    )
+    if "GuidedOptimizer" in unused or (unused and (learns or not rates)):
         raise ValueError(
             f"guidance is configured, and {' and '.join(sorted(unused))} not used: a "
             "file after those of gin/guidance took its place. Include "

@@ -70,7 +70,7 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         self,
         base: optimizers.OptimizerDef,
         hyperparams: Sequence[str],
-        meta_learning_rate: float,
+        meta_learning_rate: float | Mapping[str, float],
         initial_alpha: float = 1.0,
         groups: Sequence[tuple[str, str]] | None = None,
         discount: float | None = None,
@@ -84,7 +84,8 @@ class GuidedOptimizer(optimizers.OptimizerDef):
                 `optax_optimizer.OptaxOptimizer`. All but alpha start from its settings;
                 what is not learned keeps its setting.
             hyperparams: which of `hyperparams.ACTIVATIONS` to learn.
-            meta_learning_rate: η̂ >= 0, the step size of Adam on λ; 0 learns nothing.
+            meta_learning_rate: η̂ >= 0, the step size of Adam on λ; 0 learns nothing. Or
+                hyper-parameter -> its own, of all that are learned.
             initial_alpha: the factor on the schedule that alpha starts from.
             groups: (name, expression) pairs, see `groups.Groups`; every group learns its
                 own hyper-parameters. None: one of each for all parameters.
@@ -123,7 +124,10 @@ class GuidedOptimizer(optimizers.OptimizerDef):
             )
             for name in hyperparams
         ]
-        self._meta_learning_rate = float(meta_learning_rate)
+        self._meta_learning_rates = {
+            name: float(rate)
+            for name, rate in _rates(hyperparams, meta_learning_rate).items()
+        }
         self._adam = optax.scale_by_adam()
         self._discount = None if discount is None else float(discount)
         self._dtype = _sensitivity_dtype(sensitivity_dtype, discount)
@@ -390,7 +394,8 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         direction, meta_state = self._adam.update(hypergradient, state.meta_state)
         raw = {
             h.name: h.project(
-                state.hyperparams[h.name] - self._meta_learning_rate * direction[h.name]
+                state.hyperparams[h.name]
+                - self._meta_learning_rates[h.name] * direction[h.name]
             )
             for h in self._hyperparams
         }
@@ -470,12 +475,18 @@ def _check_arguments(
             "least one hyper-parameter, each once: set HYPERPARAMS, for example to "
             "['alpha', 'beta1']"
         )
-    rate = meta_learning_rate
-    if not (0 <= checks.number(rate) and checks.float32(rate) < math.inf):
+    rates = _rates(hyperparams, meta_learning_rate)
+    if set(rates) != set(hyperparams):
         raise ValueError(
-            f"GuidedOptimizer.meta_learning_rate={show(rate)}: must be >= 0 and finite "
-            "as a float32: set META_LEARNING_RATE"
+            f"GuidedOptimizer.meta_learning_rate={show(meta_learning_rate)}: must be one "
+            f"number, or name each of {', '.join(hyperparams)}: set META_LEARNING_RATE"
         )
+    for rate in rates.values():
+        if not (0 <= checks.number(rate) and checks.float32(rate) < math.inf):
+            raise ValueError(
+                f"GuidedOptimizer.meta_learning_rate={show(rate)}: must be >= 0 and "
+                "finite as a float32: set META_LEARNING_RATE"
+            )
     if "alpha" not in hyperparams and checks.number(initial_alpha) != 1.0:
         raise ValueError(
             f"GuidedOptimizer.initial_alpha={show(initial_alpha)}, but alpha is not "
@@ -495,6 +506,13 @@ def _check_arguments(
             f"GuidedOptimizer.bounds={show(bounds)}: must be None, or a dictionary of "
             f"(low, high) by names of those learned, {', '.join(hyperparams)}: set BOUNDS"
         )
+
+
+def _rates(hyperparams: Sequence[str], meta_learning_rate: Any) -> Mapping[str, Any]:
+    """Hyper-parameter -> η̂."""
+    if isinstance(meta_learning_rate, Mapping):
+        return meta_learning_rate
+    return dict.fromkeys(hyperparams, meta_learning_rate)
 
 
 def _sensitivity_dtype(dtype: Any, discount: float | None) -> str:

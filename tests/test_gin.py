@@ -144,7 +144,7 @@ def test_wmt19_learns_as_in_the_paper():
         schedule = trainer_kwargs["learning_rate_fn"]
     lamb = optimizer_def.hyper_params
     assert (lamb.b1, lamb.b2, lamb.eps, lamb.weight_decay) == (0.9, 0.999, 1e-6, 0.0)
-    assert optimizer_def._meta_learning_rate == 3e-5
+    assert optimizer_def._meta_learning_rates == {"alpha": 3e-5, "beta1": 3e-5}
     rates = [float(schedule(step)) for step in (1, 4000, 16000)]
     assert rates == pytest.approx(
         [0.4 / 4000 / 4000**0.5, 0.4 / 4000**0.5, 0.4 / 16000**0.5]

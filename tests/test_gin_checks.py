@@ -106,6 +106,7 @@ def test_other_configurations_of_gin_are_left_alone():
         (FROZEN, MODEL, RUN),
         (RUN, FROZEN, MODEL),
         (MODEL, RUN, FROZEN, RATE),  # which would learn nothing
+        (MODEL, RUN, FROZEN, "META_LEARNING_RATE = {'alpha': 0.0, 'beta1': 1e-2}"),
         (MODEL, RUN, NEXT_BATCH),
     ],
 )
@@ -121,6 +122,7 @@ def test_guidance_that_is_not_used_is_an_error(user_file, lines):
         (MODEL, RUN, GUIDANCE, RATE),
         (RUN, MODEL, GUIDANCE, RATE),
         (MODEL, RUN, FROZEN),
+        (MODEL, RUN, FROZEN, "META_LEARNING_RATE = {'alpha': 0.0, 'beta1': 0.0}"),
     ],
 )
 def test_guidance_after_the_model_and_run_files_is_used(user_file, lines):

@@ -205,6 +205,17 @@ def test_first_hypergradient_moves_lambda_down_it_by_the_meta_learning_rate(name
         np.testing.assert_allclose(moved, -signs[name] * META_LEARNING_RATE, rtol=1e-5)
 
 
+def test_each_hyperparam_may_have_its_meta_learning_rate():
+    rates = {"alpha": 0.5, "beta1": 0.0}
+    definition = _guided(list(rates), meta_learning_rate=rates)
+    before = definition.init_state(_params())
+    gradient = dict.fromkeys(rates, jnp.float32(-7.0))
+    after, _ = definition.apply_hypergradient(before, gradient)
+    for name, rate in rates.items():
+        moved = after.hyperparams[name] - before.hyperparams[name]
+        np.testing.assert_allclose(moved, rate, rtol=1e-5)
+
+
 @CHOICES
 def test_meta_learning_rate_zero_learns_nothing(names):
     optimizer = _guided(names, meta_learning_rate=0.0).create(_params())
@@ -348,6 +359,17 @@ def test_logical_axes_are_the_parameters_and_lambda_is_replicated(names):
         *(
             ({"meta_learning_rate": x}, "meta_learning_rate=.*: set META_LEARNING_RATE")
             for x in NOT_NUMBERS
+        ),
+        *(
+            (
+                {"meta_learning_rate": x},
+                "name each of alpha, beta1: set META_LEARNING_RATE",
+            )
+            for x in ({"alpha": 0.1}, {"alpha": 0.1, "beta1": 0.1, "beta2": 0.1})
+        ),
+        (
+            {"meta_learning_rate": {"alpha": 0.1, "beta1": -1}},
+            "meta_learning_rate=-1: must be >= 0",
         ),
         ({"meta_learning_rate": 1e39}, "must be >= 0 and finite as a float32"),
         *(({"initial_alpha": x}, "alpha starts at .*initial_alpha") for x in NOT_NUMBERS),
