@@ -17,8 +17,9 @@ PROJECTS = {
 TRAIN = """
 import runpy, sys
 import gbt_t5x, t5x
+folder = sys.argv.pop(1)
 for package in (gbt_t5x, t5x):
-    assert package.__file__.startswith(sys.argv.pop(1)), package.__file__
+    assert package.__file__.startswith(folder), package.__file__
 runpy.run_module("t5x.train", alter_sys=True, run_name="__main__")
 """
 
@@ -49,16 +50,9 @@ def test_a_run_from_an_empty_folder(packages, tmp_path):
         "include 'gbt_t5x/gin/guidance/next_batch.gin'\n"
         "META_LEARNING_RATE = 1e-3\n" + "\n".join(gin_runs.TINY)
     )
-    own = [str(packages)] * 2
+    arguments = [str(packages), "--gin_file=mine.gin", "--gin.MODEL_DIR='run'"]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            TRAIN,
-            *own,
-            "--gin_file=mine.gin",
-            "--gin.MODEL_DIR='run'",
-        ],
+        [sys.executable, "-c", TRAIN, *arguments],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(packages)},
         capture_output=True,
