@@ -14,12 +14,12 @@ from t5x import adafactor, optimizers
 from gbt_t5x import (
     checks,
     closed_form,
-    groups as groups_lib,
     hypergradient as hypergradient_lib,
     hyperparams as hyperparams_lib,
     learnable,
     ordering,
     rounding,
+    wrapper,
 )
 
 # A sensitivity this large does not last: with a gradient of 1, the square that Adam takes
@@ -58,7 +58,7 @@ class SensitiveState(GuidedState):
     sensitivity: dict[str, Any]
 
 
-class GuidedOptimizer(optimizers.OptimizerDef):
+class GuidedOptimizer(wrapper.WrappingOptimizer):
     """Runs a stock optimizer with hyper-parameters from its own state.
 
     The learning rate is the trainer's schedule times alpha. `trainer.GuidedTrainer`
@@ -109,11 +109,7 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         _check_arguments(
             base, hyperparams, meta_learning_rate, initial_alpha, discount, bounds
         )
-        self._groups = None if groups is None else groups_lib.Groups(groups)
-        self._base = base
-        if self._groups:
-            self._base = groups_lib.GroupedOptimizer(base, self._groups)
-        self._settings = learnable.settings(base, hyperparams)
+        super().__init__(base, hyperparams, groups)
         initial_values = {
             name: getattr(base.hyper_params, setting)
             for name, setting in self._settings.items()
@@ -131,7 +127,6 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         self._adam = optax.scale_by_adam()
         self._discount = None if discount is None else float(discount)
         self._dtype = _sensitivity_dtype(sensitivity_dtype, discount)
-        self._prepare = learnable.preparation(base, hyperparams)
         self._closed_form = closed_form.ClosedForm(base, () if discount else hyperparams)
         # A weight decay that follows the learning rate would be part of alpha's.
         decay_follows = getattr(base.hyper_params, "weight_decay_rate_lr_exponent", None)
@@ -141,16 +136,11 @@ class GuidedOptimizer(optimizers.OptimizerDef):
             and {"alpha", "beta1"} <= set(hyperparams)
             and not decay_follows
         )
-        super().__init__(base.hyper_params)
 
     @property
     def keeps_sensitivity(self) -> bool:
         """Whether the state is a `SensitiveState`."""
         return self._discount is not None
-
-    def group_names(self, params: Any) -> list[str]:
-        """Names of the groups, sorted; none without groups."""
-        return list(self._groups.split(params)) if self._groups else []
 
     def init_state(self, params: Any) -> GuidedState:
         base_state = self._base.init_state(params)
@@ -227,17 +217,7 @@ class GuidedOptimizer(optimizers.OptimizerDef):
 
     def _hyper_params(self, hyper_params: Any, raw: Mapping[str, Any]) -> Any:
         """The base optimizer's hyper-parameters with the learned ones in their place."""
-        learned = hyperparams_lib.values(raw)
-
-        def replace(learned: dict[str, Any]) -> Any:
-            rate = hyper_params.learning_rate * learned.pop("alpha", 1.0)
-            settings = {self._settings[name]: value for name, value in learned.items()}
-            return hyper_params.replace(learning_rate=rate, **settings)
-
-        if not self._groups:
-            return replace(learned)
-        of_groups = zip(*learned.values(), strict=True)
-        return [replace(dict(zip(learned, values, strict=True))) for values in of_groups]
+        return self._with_values(hyper_params, hyperparams_lib.values(raw))
 
     def _new_sensitivity(
         self, of_kind: Callable[..., Any], state: SensitiveState, step: jax.Array
@@ -413,11 +393,6 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         found = [jnp.sum(h.at_bound(raw[h.name])) for h in self._hyperparams]
         return jnp.sum(jnp.stack(found))
 
-    def set_param_axes(self, param_logical_axes: Any) -> None:
-        """Passes the parameters' axis names on to optimizers that want them."""
-        if hasattr(self._base, "set_param_axes"):
-            self._base.set_param_axes(param_logical_axes)
-
     def derive_logical_axes(
         self, optimizer: optimizers.Optimizer, param_logical_axes: Any
     ) -> optimizers.Optimizer:
@@ -426,12 +401,7 @@ class GuidedOptimizer(optimizers.OptimizerDef):
         λ and the meta-optimizer's state are replicated.
         """
         state = optimizer.state
-        base = optimizers.Optimizer(
-            optimizer_def=self._base,
-            state=optimizers.OptimizerState(state.step, state.param_states),
-            target=optimizer.target,
-        )
-        axes = self._base.derive_logical_axes(base, param_logical_axes)
+        axes = self._base_axes(optimizer, param_logical_axes)
         replicated = lambda tree: jax.tree.map(lambda _: None, tree)
         new_state = state.replace(
             step=axes.state.step,
@@ -458,11 +428,7 @@ def _check_arguments(
 ) -> None:
     """Raises ValueError for arguments of GuidedOptimizer that no optimizer could use."""
     show = checks.show
-    if not isinstance(base, optimizers.OptimizerDef) or isinstance(base, GuidedOptimizer):
-        raise ValueError(
-            f"GuidedOptimizer.base={show(base)}: must be an unguided optimizer: set "
-            "OPTIMIZER, for example to @adafactor.Adafactor()"
-        )
+    wrapper.check_base("GuidedOptimizer", base)
     is_list = isinstance(hyperparams, list | tuple)
     if (
         not is_list
