@@ -35,7 +35,7 @@ class Groups:
         """
         if not isinstance(patterns, list | tuple) or not patterns:
             raise ValueError(
-                f"GuidedOptimizer.groups is empty or no list, {checks.show(patterns)}: "
+                f"groups is empty or no list, {checks.show(patterns)}: "
                 "set GROUPS to (name, expression) pairs, or None"
             )
         self._patterns = [self._compile(pair) for pair in patterns]
@@ -45,7 +45,7 @@ class Groups:
         is_pair = isinstance(pair, list | tuple) and len(pair) == 2
         if not is_pair or not all(isinstance(x, str) and x for x in pair):
             raise ValueError(
-                f"GuidedOptimizer.groups: {checks.show(pair)} is no pair of a name and "
+                f"groups: {checks.show(pair)} is no pair of a name and "
                 "an expression: change GROUPS"
             )
         name, pattern = pair
@@ -53,14 +53,14 @@ class Groups:
             compiled = re.compile(pattern)
         except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(
-                f"GuidedOptimizer.groups: {checks.show(pattern)} is no regular "
+                f"groups: {checks.show(pattern)} is no regular "
                 f"expression, {error}: change GROUPS"
             ) from error
         try:
             compiled.sub(name, "")  # reads the name, whatever matches
         except (re.error, IndexError) as error:
             raise ValueError(
-                f"GuidedOptimizer.groups: the name {checks.show(name)} does not go with "
+                f"groups: the name {checks.show(name)} does not go with "
                 f"{checks.show(pattern)}, {error}: change GROUPS"
             ) from error
         return name, compiled
@@ -73,7 +73,7 @@ class Groups:
                 group = match.expand(name).replace("/", ".")
                 if not group:
                     raise ValueError(
-                        f"GuidedOptimizer.groups: the name {name!r} is empty for the "
+                        f"groups: the name {name!r} is empty for the "
                         f"parameter {joined}: change GROUPS"
                     )
                 return i, group

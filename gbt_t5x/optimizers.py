@@ -14,6 +14,7 @@ from t5x import adafactor, optimizers
 from gbt_t5x import (
     checks,
     closed_form,
+    groups as groups_lib,
     hypergradient as hypergradient_lib,
     hyperparams as hyperparams_lib,
     learnable,
@@ -109,7 +110,9 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
         _check_arguments(
             base, hyperparams, meta_learning_rate, initial_alpha, discount, bounds
         )
-        super().__init__(base, hyperparams, groups)
+        super().__init__(
+            base, hyperparams, None if groups is None else groups_lib.Groups(groups)
+        )
         initial_values = {
             name: getattr(base.hyper_params, setting)
             for name, setting in self._settings.items()

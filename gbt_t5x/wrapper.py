@@ -19,23 +19,21 @@ class WrappingOptimizer(optimizers.OptimizerDef):
         self,
         base: optimizers.OptimizerDef,
         hyperparams: Sequence[str],
-        groups: Sequence[tuple[str, str]] | None,
+        groups: groups_lib.Groups | None,
     ):
         """Constructs the optimizer.
 
         Args:
             base: an optimizer that is no wrapper, see `check_base`.
             hyperparams: names of `hyperparams.ACTIVATIONS` whose values change.
-            groups: (name, expression) pairs, see `groups.Groups`; or None.
+            groups: parameters that have values of their own, or None.
 
         Raises:
-            ValueError: wrong pairs, or see `learnable.settings`.
+            ValueError: see `learnable.settings`.
         """
         super().__init__(base.hyper_params)
-        self._groups = None if groups is None else groups_lib.Groups(groups)
-        self._base = base
-        if self._groups:
-            self._base = groups_lib.GroupedOptimizer(base, self._groups)
+        self._groups = groups
+        self._base = groups_lib.GroupedOptimizer(base, groups) if groups else base
         self._settings = learnable.settings(base, hyperparams)
         self._prepare = learnable.preparation(base, hyperparams)
 
