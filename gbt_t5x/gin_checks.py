@@ -19,8 +19,9 @@ from gbt_t5x import checks, gin as gin_files
 
 Config = Mapping[tuple[str, str], Mapping[str, Any]]  # (scope, selector) -> parameters
 
-_RATE = "META_LEARNING_RATE"
+_RATE, _SCHEDULE = "META_LEARNING_RATE", "SCHEDULE"
 _COUNTS = ("GUIDANCE_BATCH_SIZE", "GUIDANCE_BATCHES", "GUIDANCE_PERIOD", "MAX_SKIPPED")
+_GUIDED, _REPLAY = ("GuidedOptimizer", "GuidedTrainer"), "ReplayedOptimizer"
 _OPTIONAL_COUNT = "EVALUATOR_NUM_EXAMPLES"  # None for all
 
 
@@ -28,8 +29,8 @@ def check(config: Config) -> None:
     """A finalize hook of gin.
 
     Raises:
-        ValueError: a macro is set that nothing refers to, guidance is configured and not
-            used, or a number of its rows, batches or steps is below 1.
+        ValueError: a macro is set that nothing refers to, guidance or a replay is
+            configured and not used, or a number of its rows, batches or steps is below 1.
     """
     packages = {selector.partition(".")[0] for _, selector in config}
     if not packages.isdisjoint(("t5x", "gbt_t5x")):
@@ -55,7 +56,13 @@ def _check_macros(config: Config) -> None:
         if ref.configurable.selector == "gin.macro"
     }
     unused = macros - used
-    if _RATE in unused and not any(_guided(selector) for _, selector in config):
+    parts = {_part(selector) for _, selector in config}
+    if _SCHEDULE in unused and _REPLAY not in parts:
+        raise ValueError(
+            f"{_SCHEDULE} is set, and the run does not replay it: include "
+            "'gbt_t5x/gin/guidance/replay.gin' after its model and run files"
+        )
+    if _RATE in unused and parts.isdisjoint(_GUIDED):
         raise ValueError(
             f"{_RATE} is set, and the run is not guided: include "
             "'gbt_t5x/gin/guidance/adafactor.gin' or 'gbt_t5x/gin/guidance/held_out.gin' "
@@ -103,21 +110,28 @@ def _names(gin_file: pathlib.Path) -> set[str]:
 
 
 def _check_guidance(config: Config) -> None:
-    """Raises ValueError if the guided optimizer or trainer is set up and not used.
+    """Raises ValueError if a part of guidance, or its replay, is set up and not used.
 
     With η̂ = 0 T5X's own trainer computes the same (`gin/guidance/frozen.gin`).
     """
     used = {ref.configurable.selector for ref in gin.config.iterate_references(config)}
-    unused = {_guided(selector) for _, selector in config if selector not in used} - {""}
+    used_parts = set(map(_part, used))
+    unused = {_part(selector) for _, selector in config} - used_parts - {""}
     rates = [
         _value(config, parameters["meta_learning_rate"])
         for (_, selector), parameters in config.items()
-        if "meta_learning_rate" in parameters and _guided(selector)
+        if "meta_learning_rate" in parameters and _part(selector)
     ]
     learns = any(
         any(rate.values()) if isinstance(rate, Mapping) else rate != 0 for rate in rates
     )
-    if "GuidedOptimizer" in unused or (unused and (learns or not rates)):
+    if _REPLAY in used_parts and unused.intersection(_GUIDED):
+        raise ValueError(
+            "gin/guidance/replay.gin trains without guidance, and guidance is configured "
+            "too: include it, or the gin file of gbt_t5x.studies.schedules, after the "
+            "model and run files alone"
+        )
+    if unused & {_GUIDED[0], _REPLAY} or (unused and (learns or not rates)):
         raise ValueError(
             f"guidance is configured, and {' and '.join(sorted(unused))} not used: a "
             "file after those of gin/guidance took its place. Include "
@@ -125,7 +139,7 @@ def _check_guidance(config: Config) -> None:
         )
     for scope, selector in config:
         data = config.get(("", selector), {}).get("guidance_dataset_cfg")
-        if scope == "next_batch" and _guided(selector) and data is not None:
+        if scope == "next_batch" and _part(selector) and data is not None:
             raise ValueError(
                 "a file after gin/guidance/next_batch.gin gives guidance data: include "
                 "'gbt_t5x/gin/guidance/next_batch.gin' last"
@@ -142,11 +156,11 @@ def _check_counts(config: Config) -> None:
             checks.check_count(macro, value)
 
 
-def _guided(selector: str) -> str:
+def _part(selector: str) -> str:
     """Which part of guidance a selector names, if any; its module may have an alias."""
     name = selector.rpartition(".")[2]
-    is_part = name in ("GuidedOptimizer", "GuidedTrainer")
-    return name if is_part and selector.startswith("gbt_t5x.") else ""
+    is_part = name in (*_GUIDED, _REPLAY) and selector.startswith("gbt_t5x.")
+    return name if is_part else ""
 
 
 def _value(config: Config, value: Any) -> Any:

@@ -16,10 +16,10 @@ import dataclasses
 import io
 from typing import Any
 
+from etils import epath
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tensorflow as tf
 
 from gbt_t5x import checks, hyperparams
 
@@ -106,15 +106,14 @@ def write(schedule: Schedule) -> str:
 
 
 def read(file: Any) -> Schedule:
-    """Reads a schedule's file, of any file system that TensorFlow knows.
+    """Reads a schedule's file, which may be in a bucket.
 
     Raises:
         ValueError: it is none.
     """
     try:
-        with tf.io.gfile.GFile(str(file)) as f:
-            text = f.read()
-    except (tf.errors.OpError, UnicodeDecodeError) as error:
+        text = epath.Path(str(file)).read_text()
+    except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"SCHEDULE={str(file)!r} cannot be read ({error}): set SCHEDULE to a file "
             "that python -m gbt_t5x.studies.schedules wrote"

@@ -12,6 +12,7 @@ GUIDANCE, FROZEN = "gin/guidance/adafactor.gin", "gin/guidance/frozen.gin"
 FINETUNE = "gin/t5_small_finetune_baseline.gin"
 TRANSLATE = "gin/offline_translation_baseline.gin"
 NEXT_BATCH = "gin/guidance/next_batch.gin"
+REPLAY, SCHEDULE = "gin/guidance/replay.gin", "SCHEDULE = 'schedule.csv'"
 RATE = "META_LEARNING_RATE = 1e-2"
 TASK = (
     "MIXTURE_OR_TASK_NAME = 'a_task'",
@@ -86,6 +87,21 @@ def test_a_binding_may_take_the_place_of_a_macro():
 def test_a_meta_learning_rate_without_guidance_is_an_error():
     with pytest.raises(ValueError, match="META_LEARNING_RATE is set, and the run is not"):
         gin_runs.bindings_of(BASELINE, RATE)
+
+
+def test_a_schedule_that_is_not_replayed_is_an_error(user_file):
+    with pytest.raises(ValueError, match="SCHEDULE is set, and the run does not replay"):
+        gin_runs.bindings_of(BASELINE, SCHEDULE)
+    for lines in ((REPLAY, MODEL, RUN), (RUN, REPLAY, MODEL)):
+        with pytest.raises(ValueError, match="ReplayedOptimizer not used: "):
+            user_file(*lines, SCHEDULE)
+
+
+def test_a_replay_after_guidance_is_an_error(user_file):
+    with pytest.raises(ValueError, match="trains without guidance, and guidance is conf"):
+        user_file(MODEL, RUN, GUIDANCE, RATE, REPLAY, SCHEDULE)
+    with pytest.raises(ValueError, match="META_LEARNING_RATE is set, and the run is not"):
+        user_file(MODEL, RUN, REPLAY, SCHEDULE, RATE)
 
 
 def test_other_configurations_of_gin_are_left_alone():
