@@ -11,6 +11,7 @@ setuptools.setup(
     license="Apache-2.0",
     packages=[
         "gbt_t5x",
+        "gbt_t5x.studies",
         "gbt_t5x.tasks",
         "gbt_t5x.gin",
         "gbt_t5x.gin.guidance",
@@ -23,9 +24,11 @@ setuptools.setup(
     install_requires=[
         "babel",
         "clu",
+        "etils",
         "flax",
         "gin-config",
         "jax",
+        "matplotlib",
         "num2words",
         "optax",
         "py3langid",
@@ -34,6 +37,7 @@ setuptools.setup(
         "seqio",
         "t5",
         "t5x",
+        "tensorboard",
     ],
     extras_require={"cache": ["apache-beam", "google-crc32c"]},
 )

@@ -53,4 +53,4 @@ for seed in 0 1 2; do
 done
 
 echo "== report: $runs/report.png"
-$python scripts/report_sources.py "$runs"/*/ --png "$runs/report.png"
+$python -m gbt_t5x.studies.compare "$runs"/*/ --figure "$runs/report.png"

@@ -38,7 +38,7 @@ for task in offline_kind offline_module offline_questions; do
 done
 
 echo "== pre-training: $runs/report.png"
-$python scripts/report.py --baseline "$runs/pretrained/baseline" \
-    --guided "$runs/pretrained/guided" --png "$runs/report.png"
+$python -m gbt_t5x.studies.compare "$runs/pretrained/baseline" \
+    "$runs/pretrained/guided" --figure "$runs/report.png"
 echo "== scores after fine-tuning"
 $python -m gbt_t5x.scores "$runs/finetuned/baseline" "$runs/finetuned/guided" --table 7

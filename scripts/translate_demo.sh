@@ -32,8 +32,8 @@ for run in baseline guided; do
 done
 
 echo "== report: $runs/report.png"
-$python scripts/report.py --baseline "$runs/baseline" --guided "$runs/guided" \
-    --png "$runs/report.png"
+$python -m gbt_t5x.studies.compare "$runs/baseline" "$runs/guided" \
+    --figure "$runs/report.png"
 echo "== translations of the test split"
 $python scripts/translations.py --baseline "$runs/baseline/test" \
     --guided "$runs/guided/test"

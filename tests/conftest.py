@@ -46,6 +46,7 @@ collect_ignore = [
     "text_runs.py",
     "tiny.py",
     "tiny_network.py",
+    "written_runs.py",
 ]
 
 

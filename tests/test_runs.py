@@ -9,9 +9,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from gbt_t5x.studies import runs
 import gin_runs
 import processes
-import report
 
 T5 = ("gin/quickstart_guided.gin",)  # Adafactor
 NMT = ("gin/offline_translation_guided.gin", "DIRECTION = 'fi_en'")  # LAMB
@@ -52,7 +52,7 @@ def train_in_new_process(
 
 
 def curves(model_dir: pathlib.Path) -> dict[str, dict[int, float]]:
-    found = report.read_curves(model_dir / "train", f"({'|'.join(CURVES)})(/.*)?")
+    found = runs.read_curves(model_dir / "train", f"({'|'.join(CURVES)})(/.*)?")
     assert {name for name in CURVES if any(tag.startswith(name) for tag in found)} >= (
         set(CURVES) - {"guidance/loss"}
     )
@@ -126,6 +126,6 @@ def test_four_devices_equal_one(config, tmp_path, whole_run):
         # Sums over devices round otherwise; hypergradients are differences of sums.
         rel = 1e-3 if name.startswith("hypergradient") else 1e-5
         assert sharded[name] == pytest.approx(expected[name], rel=rel), name
-    rates = report.read_curves(four / "train", "timing/seqs_per_second(_per_core)?")
+    rates = runs.read_curves(four / "train", "timing/seqs_per_second(_per_core)?")
     total, per_device = (rates[name][1] for name in sorted(rates))
     assert total == pytest.approx(4 * per_device)

@@ -1,0 +1,10 @@
+"""What is done with runs: comparisons, tables, figures, and trainings of several.
+
+Every command is `python -m gbt_t5x.studies.NAME`, and has --help:
+
+    compare     runs, or seeds of them, beside a baseline: a table and a figure
+    scores      the paper's Tables 3, 6 and 7, from evaluations of T5X
+    sources     trains by each source of the guidance gradient, and compares
+
+Modules are imported by name: `from gbt_t5x.studies import runs`.
+"""

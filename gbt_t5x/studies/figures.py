@@ -1,0 +1,150 @@
+"""Draws curves against steps: the colours, axes, legend and files of all figures.
+
+Colours are Okabe and Ito's, which colour-blind readers tell apart, after a grey for the
+first, the baseline. More curves than colours differ by their dashes.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import math
+import pathlib
+from typing import Any
+
+import matplotlib
+from matplotlib import axes as mpl_axes, figure
+
+from gbt_t5x.studies import runs
+
+COLORS = (
+    *("#6b6b6b", "#0072b2", "#d55e00", "#009e73"),
+    *("#cc79a7", "#e69f00", "#56b4e9", "#7a4f1d"),
+)
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)))
+_LOG_FROM = 50.0  # of largest to smallest
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A curve of a panel.
+
+    Attributes:
+        index: chooses the colour; one number is one colour in all panels.
+        curve: the values.
+        label: of the legend; what has the label of a line before is not there twice.
+        low, high: a band around the curve, for example of seeds.
+        marked: whether every value has a mark, as where there are few.
+    """
+
+    index: int
+    curve: runs.Curve
+    label: str
+    low: runs.Curve | None = None
+    high: runs.Curve | None = None
+    marked: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """A part of a figure, with axes of its own.
+
+    Attributes:
+        title: above it.
+        lines: what it shows.
+        unit: of the values.
+        levels: index -> value, for what is constant: a thin dotted line.
+    """
+
+    title: str
+    lines: Sequence[Line]
+    unit: str = ""
+    levels: Mapping[int, float] = dataclasses.field(default_factory=dict)
+
+
+def draw(panels: Sequence[Panel], file: pathlib.Path, *, title: str = "") -> None:
+    """Draws panels side by side, with one legend for all.
+
+    Args:
+        panels: at least one.
+        file: PNG or SVG by its suffix; its folder is made.
+        title: of the figure.
+    """
+    # Of up to three panels one row; of four a square; of more rows of three.
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    size = (max(6.0, 4.6 * columns), 3.6 * rows + 0.9)
+    settings: Any = {"font.size": 10, "axes.titlesize": 11, "svg.hashsalt": "gbt_t5x"}
+    with matplotlib.rc_context(settings):
+        fig = figure.Figure(figsize=size, dpi=120, layout="constrained")
+        if title:
+            fig.suptitle(title, fontsize=12)
+        grid = fig.subplots(rows, columns, squeeze=False).ravel()
+        for axes, panel in zip(grid, panels, strict=False):
+            _draw_panel(axes, panel)
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+        entries: dict[str, Any] = {}
+        for axes in grid:
+            handles, labels = axes.get_legend_handles_labels()
+            for label, handle in zip(labels, handles, strict=True):
+                entries.setdefault(label, handle)
+        free = grid[len(panels) :]
+        if len(free) and len(entries) <= 14:
+            free[0].legend(entries.values(), entries, loc="center", frameon=False)
+        else:
+            across = max(1, min(len(entries), int(size[0] / 2.6)))
+            fig.legend(
+                entries.values(),
+                entries,
+                loc="outside lower center",
+                ncols=across,
+                frameon=False,
+            )
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Without the date, two files of the same runs are the same.
+        fig.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
+
+
+def style(index: int) -> dict[str, Any]:
+    """Colour and dashes."""
+    dashes = _DASHES[index // len(COLORS) % len(_DASHES)]
+    return {"color": COLORS[index % len(COLORS)], "linestyle": dashes}
+
+
+def _draw_panel(axes: mpl_axes.Axes, panel: Panel) -> None:
+    for line in panel.lines:
+        steps, values = list(line.curve), list(line.curve.values())
+        marker = "o" if line.marked else None
+        look = style(line.index)
+        axes.plot(steps, values, label=line.label, lw=1.8, marker=marker, ms=3.5, **look)
+        if line.low is not None and line.high is not None:
+            axes.fill_between(
+                list(line.low),
+                list(line.low.values()),
+                list(line.high.values()),
+                color=COLORS[line.index % len(COLORS)],
+                alpha=0.16,
+                lw=0,
+            )
+    for index, value in panel.levels.items():
+        axes.axhline(value, color=COLORS[index % len(COLORS)], lw=1.2, ls=":", zorder=1)
+    _scale(axes, panel)
+    axes.set_title(panel.title)
+    axes.set(xlabel="step", ylabel=panel.unit)
+    axes.set_xlim(left=0)
+    axes.grid(color="#e6e6e6", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _scale(axes: mpl_axes.Axes, panel: Panel) -> None:
+    """Logarithmic where values differ by orders, from 0 where that wastes no room."""
+    drawn = [*panel.levels.values()]
+    for line in panel.lines:
+        for curve in (line.curve, line.low, line.high):
+            drawn += [x for x in (curve or {}).values() if math.isfinite(x)]
+    if not drawn or min(drawn) < 0:
+        return
+    if min(drawn) > 0 and max(drawn) / min(drawn) > _LOG_FROM:
+        axes.set_yscale("log")
+    elif min(drawn) < 0.25 * max(drawn):
+        axes.set_ylim(bottom=0)

@@ -1,0 +1,124 @@
+"""The figure of a comparison: development losses and learned schedules.
+
+Of several seeds lines are means, and where few are compared bands go from the lowest to
+the highest seed. Of groups the line is the median, and the band goes from the lowest to
+the highest group.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import pathlib
+import statistics
+
+from gbt_t5x.studies import figures, runs, seeds
+
+_FEW = 4  # with bands
+
+
+def draw(compared: Sequence[seeds.Seeds], file: pathlib.Path, title: str = "") -> None:
+    """Draws the comparison.
+
+    Args:
+        compared: the baseline first.
+        file: PNG or SVG, by its suffix.
+        title: of the figure; names the task unless set.
+    """
+    few = len(compared) <= _FEW
+    loss: Callable[[runs.Run, int], float] = lambda run, step: run.loss[step]
+    panels = [_losses("Development loss", compared, loss, few)]
+    if len(compared) > 1:
+        panels += _differences(compared, few)
+    panels += _learning_rates(compared)
+    kinds = {name.partition("/")[0] for entry in compared for name in entry.hyperparams}
+    panels += [_hyperparam(kind, compared) for kind in sorted(kinds)]
+    figures.draw(panels, file, title=title or f"Task {compared[0].task}")
+
+
+def _losses(
+    title: str,
+    compared: Sequence[seeds.Seeds],
+    value: Callable[[runs.Run, int], float],
+    bands: bool,
+    steps: Sequence[int] | None = None,
+) -> figures.Panel:
+    """A panel of a value of every run and step."""
+    lines = []
+    for index, entry in enumerate(compared):
+        of_runs = {
+            step: [value(run, step) for run in entry.runs]
+            for step in entry.loss
+            if steps is None or step in steps
+        }
+        band = bands and len(entry.runs) > 1
+        lines.append(
+            figures.Line(
+                index,
+                {step: statistics.fmean(values) for step, values in of_runs.items()},
+                entry.label,
+                low={s: min(v) for s, v in of_runs.items()} if band else None,
+                high={s: max(v) for s, v in of_runs.items()} if band else None,
+                marked=True,
+            )
+        )
+    return figures.Panel(title, lines, "loss per target token")
+
+
+def _differences(compared: Sequence[seeds.Seeds], bands: bool) -> list[figures.Panel]:
+    """Losses less that of the baseline's run of the same seed, where both have one."""
+    first = compared[0]
+    shared = [s for s in first.loss if all(s in entry.loss for entry in compared)]
+    if not shared:
+        return []
+    of_run = {
+        id(run): baseline
+        for entry in compared
+        for run, baseline in zip(entry.runs, first.runs, strict=True)
+    }
+
+    def difference(run: runs.Run, step: int) -> float:
+        return run.loss[step] - of_run[id(run)].loss[step]
+
+    title = f"Difference to {first.label}"
+    return [_losses(title, compared, difference, bands, shared)]
+
+
+def _learning_rates(compared: Sequence[seeds.Seeds]) -> list[figures.Panel]:
+    lines = [
+        _of_groups(index, entry.label, entry.effective_learning_rate)
+        for index, entry in enumerate(compared)
+        if entry.effective_learning_rate
+    ]
+    return [figures.Panel("Learning rate, times alpha", lines)] if lines else []
+
+
+def _hyperparam(kind: str, compared: Sequence[seeds.Seeds]) -> figures.Panel:
+    lines: list[figures.Line] = []
+    levels: dict[int, float] = {}
+    groups = 1
+    for index, entry in enumerate(compared):
+        of_kind = {
+            name: curve
+            for name, curve in entry.hyperparams.items()
+            if name.partition("/")[0] == kind
+        }
+        groups = max(groups, len(of_kind))
+        fixed = entry.fixed(kind)
+        if of_kind:
+            lines.append(_of_groups(index, entry.label, of_kind))
+        elif isinstance(fixed, float) and fixed not in levels.values():
+            levels[index] = fixed
+    many = f", median and range of {groups} groups" if groups > 1 else ""
+    return figures.Panel(f"{kind}, learned{many}", lines, levels=levels)
+
+
+def _of_groups(index: int, label: str, curves: Mapping[str, runs.Curve]) -> figures.Line:
+    """The median of curves, and a band from the lowest to the highest."""
+    of_step = runs.mean([*curves.values()])  # the steps that all have
+    values = {step: [curve[step] for curve in curves.values()] for step in of_step}
+    band = len(curves) > 1
+    return figures.Line(
+        index,
+        {step: statistics.median(of_groups) for step, of_groups in values.items()},
+        label,
+        low={step: min(v) for step, v in values.items()} if band else None,
+        high={step: max(v) for step, v in values.items()} if band else None,
+    )

@@ -1,0 +1,142 @@
+"""Runs of the same settings from several seeds, as one.
+
+Means are over the seeds, at the steps that all of them have. Times are steps times the
+median seconds of a step: evaluations and the start do not count.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import functools
+import math
+import statistics
+
+from gbt_t5x.studies import commands, runs
+
+_Curve = runs.Curve  # names that the field `runs` does not hide
+_Curves = runs.Curves
+
+
+@dataclasses.dataclass(frozen=True)
+class Seeds:
+    """Runs that differ by their seeds alone; one is enough.
+
+    Attributes:
+        label: of the tables and figures.
+        runs: at least one, all evaluated on one task and trained for as many steps.
+    """
+
+    label: str
+    runs: Sequence[runs.Run]
+
+    @property
+    def task(self) -> str:
+        """The evaluated task."""
+        return self.runs[0].task
+
+    @functools.cached_property
+    def loss(self) -> _Curve:
+        """Development loss, the mean over the seeds."""
+        return runs.mean([run.loss for run in self.runs])
+
+    @property
+    def last_step(self) -> int:
+        """The last step that was evaluated."""
+        return list(self.loss)[-1]
+
+    @property
+    def final_losses(self) -> list[float]:
+        """Development loss of each seed at the last step."""
+        return [run.loss[self.last_step] for run in self.runs]
+
+    @functools.cached_property
+    def hyperparams(self) -> _Curves:
+        """Name -> values, the mean over the seeds; of those that every seed learned."""
+        return runs.mean_of_each([run.hyperparams for run in self.runs])
+
+    @functools.cached_property
+    def effective_learning_rate(self) -> _Curves:
+        """Group -> schedule times alpha, the mean over the seeds."""
+        return runs.mean_of_each([run.effective_learning_rate for run in self.runs])
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """The median over the seeds, or None."""
+        known = [run.seconds_per_step for run in self.runs]
+        times = [seconds for seconds in known if seconds is not None]
+        return statistics.median(times) if times else None
+
+    def steps_to(self, level: float) -> int | None:
+        """The first evaluated step where the mean loss is at a level or under it."""
+        return runs.first_step_at_or_below(self.loss, level)
+
+    def seconds_to(self, level: float) -> float | None:
+        """`steps_to`, times the seconds of a step."""
+        steps, each = self.steps_to(level), self.seconds_per_step
+        return None if steps is None or each is None else steps * each
+
+    def fixed(self, name: str) -> float | str | None:
+        """A hyper-parameter that was not learned: 1, or the text of its macro, or None.
+
+        Args:
+            name: as `alpha` or `alpha/encoder`.
+        """
+        kind = name.partition("/")[0]
+        if kind == "alpha":
+            return 1.0
+        text = self.runs[0].settings.get(kind.upper())
+        try:
+            return float(text) if text is not None else None
+        except ValueError:
+            return text
+
+
+def read(argument: str) -> Seeds:
+    """Reads `[LABEL=]DIR`, where DIR is a run or a folder with a run for every seed.
+
+    Raises:
+        ValueError: as `runs.read_seeds`; the seeds' tasks or last steps differ.
+    """
+    label, folder = commands.labelled(argument)
+    found = Seeds(label, runs.read_seeds(folder))
+    first = found.runs[0]
+    for run in found.runs[1:]:
+        ends = [list(r.loss)[-1] for r in (first, run)]
+        if ends[0] != ends[1]:
+            raise ValueError(
+                f"{first.folder} was evaluated last at step {ends[0]} and {run.folder} "
+                f"at step {ends[1]}: seeds of one comparison train for as many steps"
+            )
+    check([Seeds(label, [run]) for run in found.runs])
+    return found
+
+
+def check(compared: Sequence[Seeds]) -> None:
+    """Raises ValueError, which names both, unless the first compares with all others."""
+    first = compared[0]
+    names = [run.folder.name for run in first.runs]
+    for other in compared[1:]:
+        folders = [seeds.runs[0].folder for seeds in (first, other)]
+        if other.task != first.task:
+            raise ValueError(
+                f"{folders[0]} is evaluated on {first.task} and {folders[1]} on "
+                f"{other.task}: their losses do not compare"
+            )
+        others = [run.folder.name for run in other.runs]
+        if len(names) != len(others) or (len(names) > 1 and names != others):
+            raise ValueError(
+                f"seeds differ: {first.label} ({folders[0].parent}) has "
+                f"{', '.join(names)} and {other.label} ({folders[1].parent}) has "
+                f"{', '.join(others)}"
+            )
+
+
+def deviation(values: Sequence[float]) -> float | None:
+    """The sample standard deviation; None of one value, NaN if there is a NaN.
+
+    >>> deviation([1.0, 3.0])
+    1.4142135623730951
+    """
+    if len(values) < 2:
+        return None
+    mean = statistics.fmean(values)
+    return math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
