@@ -13,6 +13,7 @@ number λ moves on a straight line: the logarithm of alpha, the logit of beta1
 from collections.abc import Mapping, Sequence
 import csv
 import dataclasses
+import functools
 import io
 from typing import Any
 
@@ -81,16 +82,24 @@ class Schedule:
         since = jnp.maximum(since + jnp.asarray(behind - self.steps, float)[row], 0.0)
         found = {}
         for name, table in self.table.items():
-            activation = hyperparams.ACTIVATIONS[name]
-            raw = np.vectorize(activation.inverse)(table)
-            slope = np.zeros_like(raw)
-            slope[:-1] = np.diff(raw, axis=0) / np.diff(self.steps)[:, None]
+            raw, slope = self._lines[name]
             moved = since * jnp.asarray(slope, float)[row]
-            value = activation.forward(jnp.asarray(raw, float)[row] + moved)
+            forward = hyperparams.ACTIVATIONS[name].forward
+            value = forward(jnp.asarray(raw, float)[row] + moved)
             # To the bit at a row: the activation of its rounded λ may be another number.
             value = jnp.where(moved == 0, jnp.asarray(table, float)[row], value)
             found[name] = value if self.groups else value[0]
         return found
+
+    @functools.cached_property
+    def _lines(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Name -> raw numbers, and what they move by in a step; 0 behind the last row."""
+        lines = {}
+        for name, table in self.table.items():
+            raw = np.vectorize(hyperparams.ACTIVATIONS[name].inverse)(table)
+            moved = np.diff(raw, axis=0) / np.diff(self.steps)[:, None]
+            lines[name] = raw, np.append(moved, np.zeros((1, raw.shape[1])), axis=0)
+        return lines
 
 
 def write(schedule: Schedule) -> str:
