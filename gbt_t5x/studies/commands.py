@@ -37,17 +37,36 @@ def parser(name: str, description: str, example: str) -> argparse.ArgumentParser
         description=description,
         epilog=f"example:{lines}\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
 
 
-def add_figure(options: argparse.ArgumentParser, default: str | None = None) -> None:
-    """Adds --figure FILE."""
+def parse_with_gin(
+    options: argparse.ArgumentParser, argv: Sequence[str] | None
+) -> tuple[argparse.Namespace, list[str]]:
+    """Parses a command line that may have --gin.NAME=VALUE anywhere.
+
+    Returns:
+        The options, and the bindings as `NAME = VALUE`.
+    """
+    found, others = options.parse_known_args(argv)
+    bindings = []
+    for argument in others:
+        name, equals, value = argument.partition("=")
+        if not argument.startswith("--gin.") or not equals:
+            options.error(f"unknown argument {argument}; settings are --gin.NAME=VALUE")
+        bindings.append(f"{name.removeprefix('--gin.')} = {value}")
+    return found, bindings
+
+
+def add_figure(options: argparse.ArgumentParser, default: str = "") -> None:
+    """Adds --figure FILE, which is None by default; `default` says what that means."""
     options.add_argument(
         "--figure",
         type=_figure,
-        default=default,
         metavar="FILE",
-        help="draws there, as PNG or SVG by the file's suffix",
+        help="draws there, as PNG or SVG by the file's suffix"
+        + (f"; default: {default}" if default else ""),
     )
 
 

@@ -7,7 +7,6 @@ median seconds of a step: evaluations and the start do not count.
 from collections.abc import Sequence
 import dataclasses
 import functools
-import math
 import statistics
 
 from gbt_t5x.studies import commands, runs
@@ -128,15 +127,3 @@ def check(compared: Sequence[Seeds]) -> None:
                 f"{', '.join(names)} and {other.label} ({folders[1].parent}) has "
                 f"{', '.join(others)}"
             )
-
-
-def deviation(values: Sequence[float]) -> float | None:
-    """The sample standard deviation; None of one value, NaN if there is a NaN.
-
-    >>> deviation([1.0, 3.0])
-    1.4142135623730951
-    """
-    if len(values) < 2:
-        return None
-    mean = statistics.fmean(values)
-    return math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
