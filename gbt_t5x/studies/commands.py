@@ -49,14 +49,16 @@ def parse_with_gin(
     Returns:
         The options, and the bindings as `NAME = VALUE`.
     """
-    found, others = options.parse_known_args(argv)
+    arguments = sys.argv[1:] if argv is None else argv
     bindings = []
-    for argument in others:
-        name, equals, value = argument.partition("=")
-        if not argument.startswith("--gin.") or not equals:
-            options.error(f"unknown argument {argument}; settings are --gin.NAME=VALUE")
-        bindings.append(f"{name.removeprefix('--gin.')} = {value}")
-    return found, bindings
+    for argument in arguments:
+        if argument.startswith("--gin."):
+            name, equals, value = argument.removeprefix("--gin.").partition("=")
+            if not equals:
+                options.error(f"{argument} is not --gin.NAME=VALUE")
+            bindings.append(f"{name} = {value}")
+    others = [a for a in arguments if not a.startswith("--gin.")]
+    return options.parse_intermixed_args(others), bindings
 
 
 def add_figure(options: argparse.ArgumentParser, default: str = "") -> None:

@@ -190,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("runs", nargs="+", metavar="[LABEL=]DIR", help="a run, or seeds")
     commands.add_figure(parser)
     commands.add_format(parser, *tables.STYLES)
-    commands.run(_main, parser.parse_args(argv))
+    commands.run(_main, parser.parse_intermixed_args(argv))
 
 
 def _main(options: argparse.Namespace) -> None:

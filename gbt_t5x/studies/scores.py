@@ -273,7 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         action="store_true",
         help="of an evaluation's steps the best counts, as for T5, and not the last",
     )
-    commands.run(_main, parser.parse_args(arguments))
+    commands.run(_main, parser.parse_intermixed_args(arguments))
 
 
 def _main(options: argparse.Namespace) -> None:
