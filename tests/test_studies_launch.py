@@ -66,7 +66,10 @@ def variants(*bindings):
 
 
 def test_every_variant_is_trained_from_every_seed(folder, capfd):
-    launch.train(variants(), folder, seeds=[3, 10])
+    trained = launch.train(variants(), folder, seeds=[3, 10])
+    assert trained == {
+        name: [folder / name / "3", folder / name / "10"] for name in ("a", "b")
+    }
     of_a = "--gin_file=x.gin --gin_file=y.gin --gin.N=1 --gin.M.n=2"
     assert ran(folder) == {
         "a/3": [f"{of_a} --gin.RANDOM_SEED=3"],
@@ -174,8 +177,9 @@ def test_t5x_trains_a_variant(tmp_path):
         ["gbt_t5x/gin/quickstart_baseline.gin"],
         gin_runs.TINY,
     )
-    launch.train([variant], tmp_path, seeds=[7])
+    trained = launch.train([variant], tmp_path, seeds=[7])
     (run,) = runs.read_seeds(tmp_path / "baseline")
+    assert trained == {"baseline": [run.folder]}
     assert list(run.loss) == [2]
     assert run.settings["RANDOM_SEED"] == "7"
     assert pathlib.Path(run.settings["MODEL_DIR"].strip("'")) == tmp_path / "baseline/7"

@@ -1,8 +1,5 @@
 """The variants of the guidance gradient's sources, and what is printed of them."""
 
-import os
-import pathlib
-
 import pytest
 
 from gbt_t5x.studies import launch, macros, sources
@@ -84,15 +81,19 @@ def test_settings_without_a_quarter_or_four_times_are_errors(binding, message):
 def test_the_study_is_trained_and_reported(tmp_path, monkeypatch, capsys):
     def train(variants, folder, *, seeds, jobs):
         assert (seeds, jobs) == ([4, 5], 2)
+        trained = {}
         for number, variant in enumerate(variants):
             assert "TRAIN_STEPS = 40" in variant.bindings
-            for seed in seeds:
-                learned = {"alpha": [1.0, number / 4]} if number else {}
-                losses = {20: 4.0, 40: 3.0 - number / 8}
-                folder = pathlib.Path(os.fspath(folder))
+            learned = {"alpha": [1.0, number / 4]} if number else {}
+            losses = {20: 4.0, 40: 3.0 - number / 8}
+            trained[variant.name] = [
                 write_run(folder / variant.name / str(seed), losses, [1.0, 1.0], learned)
+                for seed in seeds
+            ]
+        return trained
 
     monkeypatch.setattr(launch, "train", train)
+    write_run(tmp_path / "baseline" / "0", {20: 4.0}, [1.0])  # a seed of another time
     command = f"quickstart --folder {tmp_path} --gin.TRAIN_STEPS=40 --seeds 4 5 --jobs 2"
     sources.main(command.split())
     rows = [line.split()[0] for line in capsys.readouterr().out.splitlines()[-9:]]

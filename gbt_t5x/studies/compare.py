@@ -194,11 +194,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _main(options: argparse.Namespace) -> None:
-    commands.all_labelled(options.runs)
-    compared: list[seeds.Seeds] = []
-    for argument in options.runs:
-        compared.append(seeds.read(argument))
-        seeds.check(compared)
+    labelled = commands.all_labelled(options.runs)
+    compared = [seeds.read(label, folder) for label, folder in labelled]
     report(compared, style=options.format, figure=options.figure)
 
 

@@ -61,7 +61,7 @@ def train(
     *,
     seeds: Sequence[int] = (0,),
     jobs: int = 1,
-) -> None:
+) -> dict[str, list[pathlib.Path]]:
     """Trains every variant from every seed, and says on stderr how it goes.
 
     Runs are in the order of the seeds, so that after the first seed all variants compare.
@@ -71,6 +71,9 @@ def train(
         folder: has a folder for each variant, and in it one for each seed.
         seeds: RANDOM_SEED of the runs.
         jobs: runs at once.
+
+    Returns:
+        Variant -> the MODEL_DIRs of its seeds, which are all done.
 
     Raises:
         ValueError: a folder was made by another command, and then nothing is trained; or
@@ -109,6 +112,10 @@ def train(
             f"{len(failed)} of {len(planned)} runs failed; the same command tries them "
             f"again: {'; '.join(failed)}"
         )
+    return {
+        variant.name: [root / variant.name / str(seed) for seed in dict.fromkeys(seeds)]
+        for variant in variants
+    }
 
 
 def add_options(options: argparse.ArgumentParser, folder: str) -> None:

@@ -6,10 +6,9 @@ every fourth step λ moves a quarter as often, so that has a run at four times t
 
 import argparse
 from collections.abc import Sequence
-import os
 import pathlib
 
-from gbt_t5x.studies import commands, compare, launch, macros, seeds, tables
+from gbt_t5x.studies import commands, compare, launch, macros, runs, seeds, tables
 
 CORPORA = ("quickstart", "offline_translation")
 _NEXT = "gbt_t5x/gin/guidance/next_batch.gin"
@@ -80,9 +79,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _main(options: argparse.Namespace, bindings: Sequence[str]) -> None:
     folder = pathlib.Path(options.folder or f"runs/sources/{options.corpus}")
     study = variants(options.corpus, bindings)
-    launch.train(study, folder, seeds=options.seeds, jobs=options.jobs)
+    trained = launch.train(study, folder, seeds=options.seeds, jobs=options.jobs)
     compare.report(
-        [seeds.read(os.fspath(folder / variant.name)) for variant in study],
+        [seeds.Seeds(name, [*map(runs.read_run, of)]) for name, of in trained.items()],
         style=options.format,
         figure=options.figure or folder / "report.png",
     )
