@@ -41,4 +41,4 @@ echo "== pre-training: $runs/report.png"
 $python -m gbt_t5x.studies.compare "$runs/pretrained/baseline" \
     "$runs/pretrained/guided" --figure "$runs/report.png"
 echo "== scores after fine-tuning"
-$python -m gbt_t5x.scores "$runs/finetuned/baseline" "$runs/finetuned/guided" --table 7
+$python -m gbt_t5x.studies.scores "$runs/finetuned/baseline" "$runs/finetuned/guided" --table 7

@@ -141,10 +141,10 @@ def test_public_checkpoints_are_fine_tuned_as_documented(tmp_path):
 
 
 def test_tables_that_do_not_follow_are_listed():
-    import test_scores
+    import test_studies_scores
 
     text = read("docs/implementation.md")
-    for printed, _ in test_scores.DEPARTURES_3.values():
+    for printed, _ in test_studies_scores.DEPARTURES_3.values():
         assert printed in text
     for number in ("79.8", "80.1", "64.8", "77.3", "77.4"):
         assert number in text

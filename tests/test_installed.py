@@ -13,14 +13,14 @@ PROJECTS = {
     "": ["gbt_t5x", "tasks", "README.md", "setup.py"],
     "embedded": ["t5x", "pyproject.toml"],
 }
-# What `python -m t5x.train` runs, if it is the installed one.
-TRAIN = """
+# What `python -m MODULE` runs, if it is the installed one.
+RUN = """
 import runpy, sys
 import gbt_t5x, t5x
 folder = sys.argv.pop(1)
 for package in (gbt_t5x, t5x):
     assert package.__file__.startswith(folder), package.__file__
-runpy.run_module("t5x.train", alter_sys=True, run_name="__main__")
+runpy.run_module(sys.argv.pop(1), alter_sys=True, run_name="__main__")
 """
 
 
@@ -50,13 +50,20 @@ def test_a_run_from_an_empty_folder(packages, tmp_path):
         "include 'gbt_t5x/gin/guidance/next_batch.gin'\n"
         "META_LEARNING_RATE = 1e-3\n" + "\n".join(gin_runs.TINY)
     )
-    arguments = [str(packages), "--gin_file=mine.gin", "--gin.MODEL_DIR='run'"]
-    done = subprocess.run(
-        [sys.executable, "-c", TRAIN, *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(packages)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+
+    def run(*arguments):
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, str(packages), *arguments],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(packages)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        return done.stdout
+
+    run("t5x.train", "--gin_file=mine.gin", "--gin.MODEL_DIR='run'")
     assert (folder / "run/checkpoint_2").is_dir()
+    table = run("gbt_t5x.studies.compare", "run", "--figure", "run.png")
+    assert "beta1 at step 2" in table
+    assert (folder / "run.png").is_file()

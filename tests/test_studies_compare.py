@@ -40,7 +40,7 @@ def error(capsys, *arguments):
 def test_table_compares_the_runs(baseline, tmp_path, capsys):
     guided = write_guided(tmp_path / "guided", {20: 2.75, 40: 2.5, 60: 2.25})
     png = tmp_path / "pictures" / "report.png"
-    text = run(capsys, baseline, guided, "--figure", png)
+    text = run(capsys, baseline, "--figure", png, guided)
     assert text.splitlines() == [
         "Task docs, loss per target token",
         "                                        baseline      guided",

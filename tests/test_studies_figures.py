@@ -34,7 +34,7 @@ def of_seeds(folder, losses, learned=()):
             hyperparams,
             learning_rate=0.5,
         )
-    return seeds.read(str(folder))
+    return seeds.read(folder.name, folder)
 
 
 def axes_of(fig):

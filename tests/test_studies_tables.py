@@ -14,8 +14,8 @@ ROWS = [["base|line", "2.5000", "-"], ["next_batch", "12.2500", "0.315 ± 0.002"
 def test_text_is_aligned_and_breaks_headings():
     assert tables.render(HEADER, ROWS, title="Task docs").splitlines() == [
         "Task docs",
-        "              loss at",
-        "run           the end              α",
+        "               loss at",
+        "run            the end              α",
         "base|line       2.5000              -",
         "next_batch     12.2500  0.315 ± 0.002",
     ]

@@ -37,17 +37,38 @@ def parser(name: str, description: str, example: str) -> argparse.ArgumentParser
         description=description,
         epilog=f"example:{lines}\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
 
 
-def add_figure(options: argparse.ArgumentParser, default: str | None = None) -> None:
-    """Adds --figure FILE."""
+def parse_with_gin(
+    options: argparse.ArgumentParser, argv: Sequence[str] | None
+) -> tuple[argparse.Namespace, list[str]]:
+    """Parses a command line that may have --gin.NAME=VALUE anywhere.
+
+    Returns:
+        The options, and the bindings as `NAME = VALUE`.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    bindings = []
+    for argument in arguments:
+        if argument.startswith("--gin."):
+            name, equals, value = argument.removeprefix("--gin.").partition("=")
+            if not equals:
+                options.error(f"{argument} is not --gin.NAME=VALUE")
+            bindings.append(f"{name} = {value}")
+    others = [a for a in arguments if not a.startswith("--gin.")]
+    return options.parse_intermixed_args(others), bindings
+
+
+def add_figure(options: argparse.ArgumentParser, default: str = "") -> None:
+    """Adds --figure FILE, which is None by default; `default` says what that means."""
     options.add_argument(
         "--figure",
         type=_figure,
-        default=default,
         metavar="FILE",
-        help="draws there, as PNG or SVG by the file's suffix",
+        help="draws there, as PNG or SVG by the file's suffix"
+        + (f"; default: {default}" if default else ""),
     )
 
 

@@ -8,9 +8,10 @@ deviation (n - 1), of differences that of the differences of each seed.
 
 import argparse
 from collections.abc import Sequence
+import pathlib
 import statistics
 
-from gbt_t5x.studies import commands, seeds, tables
+from gbt_t5x.studies import commands, repeats, seeds, tables
 
 _MANY_GROUPS = 4  # of a hyper-parameter; more than these are shown as a range
 
@@ -50,16 +51,16 @@ def _columns(compared: Sequence[seeds.Seeds]) -> list[_Column]:
     if len(first.runs) > 1:
         by_seed = [", ".join(f"{x:.4f}" for x in s.final_losses) for s in compared]
         columns.append(("final development loss by seed", by_seed))
-        columns.append(("mean", [_mean(entry.final_losses) for entry in compared]))
+        columns.append(("mean", [repeats.text(entry.final_losses) for entry in compared]))
     else:
-        losses = [_mean(entry.final_losses) for entry in compared]
+        losses = [repeats.text(entry.final_losses) for entry in compared]
         columns.append(("final development loss", losses))
     if len(compared) > 1:
         differences = [
             [a - b for a, b in zip(s.final_losses, first.final_losses, strict=True)]
             for s in compared[1:]
         ]
-        against = ["-", *(_mean(values, "+") for values in differences)]
+        against = ["-", *(repeats.text(values, "+") for values in differences)]
         columns.append(("difference to the baseline", against))
     steps = [entry.steps_to(goal) for entry in compared]
     seconds = [entry.seconds_to(goal) for entry in compared]
@@ -142,12 +143,6 @@ def _short_schedules(compared: Sequence[seeds.Seeds]) -> list[_Column]:
     ]
 
 
-def _mean(values: Sequence[float], sign: str = "") -> str:
-    spread = seeds.deviation(values)
-    text = f"{statistics.fmean(values):{sign}.4f}"
-    return text if spread is None else f"{text} ± {spread:.4f}"
-
-
 def _number(value: float) -> str:
     return f"{value:.4f}" if abs(value) >= 1e-3 or not value else f"{value:.2e}"
 
@@ -158,6 +153,30 @@ def _short(value: float) -> str:
 
 def _plain(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"
+
+
+def report(
+    compared: Sequence[seeds.Seeds],
+    *,
+    style: str = "text",
+    figure: pathlib.Path | None = None,
+) -> None:
+    """Prints the comparison, and draws it.
+
+    Args:
+        compared: the baseline first.
+        style: one of `tables.STYLES`.
+        figure: a file to draw to, PNG or SVG.
+
+    Raises:
+        ValueError: they do not compare.
+    """
+    seeds.check(compared)
+    print(table(compared, style), end="")
+    if figure:
+        from gbt_t5x.studies import panels  # which takes matplotlib
+
+        panels.draw(compared, figure)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -171,20 +190,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("runs", nargs="+", metavar="[LABEL=]DIR", help="a run, or seeds")
     commands.add_figure(parser)
     commands.add_format(parser, *tables.STYLES)
-    commands.run(_main, parser.parse_args(argv))
+    commands.run(_main, parser.parse_intermixed_args(argv))
 
 
 def _main(options: argparse.Namespace) -> None:
-    commands.all_labelled(options.runs)
-    compared: list[seeds.Seeds] = []
-    for argument in options.runs:
-        compared.append(seeds.read(argument))
-        seeds.check(compared)
-    print(table(compared, options.format), end="")
-    if options.figure:
-        from gbt_t5x.studies import panels  # which takes matplotlib
-
-        panels.draw(compared, options.figure)
+    labelled = commands.all_labelled(options.runs)
+    compared = [seeds.read(label, folder) for label, folder in labelled]
+    report(compared, style=options.format, figure=options.figure)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ median seconds of a step: evaluations and the start do not count.
 from collections.abc import Sequence
 import dataclasses
 import functools
-import math
+import os
 import statistics
 
-from gbt_t5x.studies import commands, runs
+from gbt_t5x.studies import runs
 
 _Curve = runs.Curve  # names that the field `runs` does not hide
 _Curves = runs.Curves
@@ -23,10 +23,25 @@ class Seeds:
     Attributes:
         label: of the tables and figures.
         runs: at least one, all evaluated on one task and trained for as many steps.
+
+    Raises:
+        ValueError: their tasks or last steps differ.
     """
 
     label: str
     runs: Sequence[runs.Run]
+
+    def __post_init__(self) -> None:
+        first = self.runs[0]
+        for run in self.runs[1:]:
+            ends = [list(r.loss)[-1] for r in (first, run)]
+            if ends[0] != ends[1]:
+                raise ValueError(
+                    f"{first.folder} was evaluated last at step {ends[0]} and "
+                    f"{run.folder} at step {ends[1]}: seeds of one comparison train for "
+                    "as many steps"
+                )
+            _check_task(first, run)
 
     @property
     def task(self) -> str:
@@ -90,24 +105,13 @@ class Seeds:
             return text
 
 
-def read(argument: str) -> Seeds:
-    """Reads `[LABEL=]DIR`, where DIR is a run or a folder with a run for every seed.
+def read(label: str, folder: str | os.PathLike) -> Seeds:
+    """Reads a run, or a folder with a run for every seed.
 
     Raises:
-        ValueError: as `runs.read_seeds`; the seeds' tasks or last steps differ.
+        ValueError: as `runs.read_seeds` and `Seeds`.
     """
-    label, folder = commands.labelled(argument)
-    found = Seeds(label, runs.read_seeds(folder))
-    first = found.runs[0]
-    for run in found.runs[1:]:
-        ends = [list(r.loss)[-1] for r in (first, run)]
-        if ends[0] != ends[1]:
-            raise ValueError(
-                f"{first.folder} was evaluated last at step {ends[0]} and {run.folder} "
-                f"at step {ends[1]}: seeds of one comparison train for as many steps"
-            )
-    check([Seeds(label, [run]) for run in found.runs])
-    return found
+    return Seeds(label, runs.read_seeds(folder))
 
 
 def check(compared: Sequence[Seeds]) -> None:
@@ -115,12 +119,8 @@ def check(compared: Sequence[Seeds]) -> None:
     first = compared[0]
     names = [run.folder.name for run in first.runs]
     for other in compared[1:]:
-        folders = [seeds.runs[0].folder for seeds in (first, other)]
-        if other.task != first.task:
-            raise ValueError(
-                f"{folders[0]} is evaluated on {first.task} and {folders[1]} on "
-                f"{other.task}: their losses do not compare"
-            )
+        folders = [entry.runs[0].folder for entry in (first, other)]
+        _check_task(first.runs[0], other.runs[0])
         others = [run.folder.name for run in other.runs]
         if len(names) != len(others) or (len(names) > 1 and names != others):
             raise ValueError(
@@ -130,13 +130,9 @@ def check(compared: Sequence[Seeds]) -> None:
             )
 
 
-def deviation(values: Sequence[float]) -> float | None:
-    """The sample standard deviation; None of one value, NaN if there is a NaN.
-
-    >>> deviation([1.0, 3.0])
-    1.4142135623730951
-    """
-    if len(values) < 2:
-        return None
-    mean = statistics.fmean(values)
-    return math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
+def _check_task(one: runs.Run, other: runs.Run) -> None:
+    if one.task != other.task:
+        raise ValueError(
+            f"{one.folder} is evaluated on {one.task} and {other.folder} on "
+            f"{other.task}: their losses do not compare"
+        )

@@ -1,6 +1,6 @@
 """The paper's Tables 3, 6 and 7, from the evaluations of fine-tuned models.
 
-    python -m gbt_t5x.scores [LABEL=]DIR ...
+    python -m gbt_t5x.studies.scores [LABEL=]DIR ...
 
 A DIR holds the runs of one model, and is one column of the tables. Every folder below it
 with a file `TASK-metrics.jsonl`, which T5X's training and evaluation write to
@@ -17,9 +17,7 @@ names. Tasks that are in no suite make one more, `other`.
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
-import csv
 import dataclasses
-import io
 import json
 import math
 import re
@@ -28,86 +26,15 @@ import sys
 
 from etils import epath
 
+from gbt_t5x.studies import commands, repeats, suites, tables
+from gbt_t5x.studies.suites import Metric, Task
+
 Values = list[float]  # of repeats
 _SUFFIX = "-metrics.jsonl"
 
 
 @dataclasses.dataclass(frozen=True)
-class Metric:
-    """A row: its heading, and its task and key in seqio."""
-
-    heading: str
-    task: str
-    key: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """Metrics whose mean is the task's."""
-
-    name: str
-    metrics: tuple[Metric, ...]
-
-
-def _task(name: str, seqio_name: str, **metrics: str) -> Task:
-    """A task of one seqio task, from heading = metric key."""
-    return Task(name, tuple(Metric(h, seqio_name, key) for h, key in metrics.items()))
-
-
-def _glue(name: str, config: str, **metrics: str) -> Task:
-    return _task(name, f"guided_glue_{config}", **metrics)
-
-
-def _super_glue(name: str, config: str, **metrics: str) -> Task:
-    return _task(name, f"guided_super_glue_{config}", **metrics)
-
-
-_ACC = {"acc": "accuracy"}
-_F1_ACC = {"F1": "f1", "acc": "accuracy"}
-SUITES = {
-    "GLUE": (
-        _glue("CoLA", "cola", corr="matthews_corrcoef"),
-        _glue("SST", "sst2", **_ACC),
-        _glue("MRPC", "mrpc", **_F1_ACC),
-        _glue("STS", "stsb", Pearson="pearson_corrcoef", Spearman="spearman_corrcoef"),
-        _glue("QQP", "qqp", **_F1_ACC),
-        Task(
-            "MNLI",
-            (
-                *_glue("", "mnli_matched", **{"m acc": "accuracy"}).metrics,
-                *_glue("", "mnli_mismatched", **{"mm acc": "accuracy"}).metrics,
-            ),
-        ),
-        _glue("QNLI", "qnli", **_ACC),
-        _glue("RTE", "rte", **_ACC),
-        _glue("WNLI", "wnli", **_ACC),
-    ),
-    "SQuAD": (_task("SQuAD", "guided_squad", EM="em", F1="f1"),),
-    "SuperGLUE": (
-        _super_glue("BoolQ", "boolq", **_ACC),
-        _super_glue("CB", "cb", F1="mean_3class_f1", acc="accuracy"),
-        _super_glue("COPA", "copa", **_ACC),
-        _super_glue("MultiRC", "multirc", F1a="f1", EM="exact_match"),
-        _super_glue("ReCoRD", "record", F1="f1", acc="em"),
-        _super_glue("RTE", "rte", **_ACC),
-        _super_glue("WiC", "wic", **_ACC),
-        _super_glue("WSC", "wsc_eval", **_ACC),
-    ),
-}
-# t5's names of the same tasks, as super_glue_wsc_v102_simple_eval.
-_T5_NAME = re.compile(r"((?:super_)?glue_\w+?)_v\d+(?:_simple(_eval))?")
-
-
-def _canonical(task: str) -> str:
-    """The name of a task in SUITES, given that or t5's; others are unchanged."""
-    if task == "squad_v010_allanswers":
-        return "guided_squad"
-    match = _T5_NAME.fullmatch(task)
-    return f"guided_{match[1]}{match[2] or ''}" if match else task
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
+class Model:
     """A model's evaluations: (task, metric key) -> values of its repeats."""
 
     label: str
@@ -118,8 +45,8 @@ class Run:
         return self.values.get((metric.task, metric.key), [])
 
 
-def read_run(argument: str, best: bool = False) -> Run:
-    """Reads a run's evaluations.
+def read_model(argument: str, best: bool = False) -> Model:
+    """Reads a model's evaluations.
 
     Args:
         argument: `DIR` or `LABEL=DIR`.
@@ -129,9 +56,7 @@ def read_run(argument: str, best: bool = False) -> Run:
     Raises:
         ValueError: no such folder, no metrics in it, or a line that is not JSON.
     """
-    label, _, folder = argument.partition("=")
-    if not folder or "/" in label:  # a DIR with = in its path
-        label, folder = "", argument
+    label, folder = commands.labelled(argument)
     path = epath.Path(folder)
     files = list(_files(path)) if path.is_dir() else []
     if not files:
@@ -141,10 +66,10 @@ def read_run(argument: str, best: bool = False) -> Run:
         )
     values: dict[tuple[str, str], Values] = {}
     for file in files:
-        task = _canonical(file.name.removesuffix(_SUFFIX))
+        task = suites.canonical(file.name.removesuffix(_SUFFIX))
         for key, value in _metrics(file, best).items():
             values.setdefault((task, key), []).append(value)
-    return Run(label or path.name or folder, values)
+    return Model(label, values)
 
 
 def _files(folder: epath.Path) -> Iterator[epath.Path]:
@@ -193,18 +118,10 @@ def _maximum(values: Sequence[float]) -> float:
     return max(values, key=lambda value: (math.isnan(value), value))
 
 
-def _deviation(values: Sequence[float]) -> Cell:
-    """The sample standard deviation. That of the library raises at NaN."""
-    if len(values) < 2:
-        return None
-    mean = statistics.fmean(values)
-    return math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
-
-
 _REDUCE: dict[str, Reduce] = {
     "6": _maximum,
     "7": statistics.fmean,
-    "std": _deviation,
+    "std": repeats.deviation,
     "repeats": lambda values: float(len(values)),
 }
 TITLES = {
@@ -222,60 +139,60 @@ def _mean(cells: Sequence[Cell]) -> Cell:
     return statistics.fmean(known) if known and len(known) == len(cells) else None
 
 
-def _of_metric(run: Run, metric: Metric, reduce: Reduce) -> Cell:
+def _of_metric(run: Model, metric: Metric, reduce: Reduce) -> Cell:
     values = run.of(metric)
     return reduce(values) if values else None
 
 
-def _of_task(run: Run, task: Task, reduce: Reduce) -> Cell:
+def _of_task(run: Model, task: Task, reduce: Reduce) -> Cell:
     return _mean([_of_metric(run, metric, reduce) for metric in task.metrics])
 
 
-def _average(run: Run, tasks: Sequence[Task], table: str) -> Cell:
+def _average(run: Model, tasks: Sequence[Task], table: str) -> Cell:
     """Of a suite: the mean of its tasks; its deviation is that of every repeat's mean."""
     if table in ("6", "7"):
         return _mean([_of_task(run, task, _REDUCE[table]) for task in tasks])
-    repeats = {len(run.of(metric)) for task in tasks for metric in task.metrics}
-    if len(repeats) != 1 or 0 in repeats:
+    numbers = {len(run.of(metric)) for task in tasks for metric in task.metrics}
+    if len(numbers) != 1 or 0 in numbers:
         return None
     means = [
         statistics.fmean(
             statistics.fmean(run.of(metric)[i] for metric in task.metrics)
             for task in tasks
         )
-        for i in range(repeats.pop())
+        for i in range(numbers.pop())
     ]
     return _REDUCE[table](means)
 
 
-def _suites(runs: Sequence[Run]) -> dict[str, tuple[Task, ...]]:
+def _suites(runs: Sequence[Model]) -> dict[str, tuple[Task, ...]]:
     """The suites that any run has something of, and the tasks that are in none."""
-    known = {m.task for tasks in SUITES.values() for t in tasks for m in t.metrics}
+    known = {m.task for tasks in suites.SUITES.values() for t in tasks for m in t.metrics}
     other: dict[str, list[str]] = {}
     for task, key in sorted({key for run in runs for key in run.values}):
         if task not in known:
             other.setdefault(task, []).append(key)
-    suites = {
+    found = {
         name: tasks
-        for name, tasks in SUITES.items()
+        for name, tasks in suites.SUITES.items()
         if any(run.of(m) for run in runs for t in tasks for m in t.metrics)
     }
     if other:
-        suites["other"] = tuple(
+        found["other"] = tuple(
             Task(task, tuple(Metric(key, task, key) for key in keys))
             for task, keys in other.items()
         )
-    return suites
+    return found
 
 
-def make_table(runs: Sequence[Run], table: str) -> dict[str, list[Row]]:
+def make_table(runs: Sequence[Model], table: str) -> dict[str, list[Row]]:
     """Suite -> rows, the last of which is the suite's average.
 
     Args:
         runs: the columns.
         table: a key of TITLES.
     """
-    suites = {}
+    table_of = {}
     for name, tasks in _suites(runs).items():
         rows: list[Row] = []
         if table == "3":
@@ -294,11 +211,11 @@ def make_table(runs: Sequence[Run], table: str) -> dict[str, list[Row]]:
         of = "6" if table == "3" else table
         if len(tasks) > 1:
             rows.append(("average", [_average(run, tasks, of) for run in runs]))
-        suites[name] = rows
-    return suites
+        table_of[name] = rows
+    return table_of
 
 
-def _missing(runs: Sequence[Run]) -> Iterator[str]:
+def _missing(runs: Sequence[Model]) -> Iterator[str]:
     for name, tasks in _suites(runs).items():
         for run in runs:
             lacks = [
@@ -317,76 +234,32 @@ def _text(cell: Cell, table: str) -> str:
     return f"{cell:.0f}" if table == "repeats" else f"{cell:.1f}"
 
 
-def format_table(runs: Sequence[Run], table: str, style: str) -> str:
+def format_table(runs: Sequence[Model], table: str, style: str) -> str:
     """A table as text.
 
     Args:
         runs: the columns.
         table: a key of TITLES.
-        style: 'markdown', 'csv' or 'latex'.
+        style: one of `tables.STYLES`; CSV has the table in a column of its own.
     """
-    lines = [
+    rows = [
         [suite, heading, *(_text(cell, table) for cell in cells)]
         for suite, rows in make_table(runs, table).items()
         for heading, cells in rows
     ]
     header = ["suite", "metric" if table != "3" else "task", *(run.label for run in runs)]
     if style == "csv":
-        return _csv([["table", *header], *([table, *line] for line in lines)])
-    if style == "latex":
-        return _latex(TITLES[table], header, lines)
-    return f"{TITLES[table]}\n\n{_markdown(header, lines)}"
-
-
-def _csv(lines: Sequence[Sequence[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue()
-
-
-def _markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    header = [cell.replace("|", r"\|") for cell in header]
-    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
-    rule = [f"{'-' * w}" if i < 2 else f"{'-' * (w - 1)}:" for i, w in enumerate(widths)]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [
-            cell.ljust(width) if i < 2 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        return f"| {' | '.join(padded)} |"
-
-    return "\n".join(map(line, [header, rule, *lines])) + "\n"
-
-
-_LATEX = str.maketrans(
-    {c: f"\\{c}" for c in "_&%$#{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-)
-
-
-def _latex(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return f"  {' & '.join(cell.translate(_LATEX) for cell in cells)} \\\\"
-
-    columns = "ll" + "r" * (len(header) - 2)
-    return "\n".join(
-        [
-            f"% {title}",
-            f"\\begin{{tabular}}{{{columns}}}",
-            line(header),
-            "  \\hline",
-            *map(line, lines),
-            "\\end{tabular}\n",
-        ]
-    )
+        header, rows = ["table", *header], [[table, *row] for row in rows]
+    return tables.render(header, rows, style, title=TITLES[table], left=2)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m gbt_t5x.scores",
-        description="Prints the paper's Tables 3, 6 and 7, from evaluations of T5X.",
+    parser = commands.parser(
+        "scores",
+        "Prints the paper's Tables 3, 6 and 7, from evaluations of T5X. A DIR holds the\n"
+        "runs of one model; every folder of a task below it is a repeat.",
+        "runs/finetuned/baseline ours=runs/finetuned/guided --table 7",
     )
     parser.add_argument(
         "runs", nargs="+", metavar="[LABEL=]DIR", help="the runs of a model, a column"
@@ -394,25 +267,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--table", action="append", choices=TITLES, help="may be repeated; default: all"
     )
-    parser.add_argument(
-        "--format", choices=("markdown", "csv", "latex"), default="markdown"
-    )
+    commands.add_format(parser, "markdown", "text", "csv", "latex")
     parser.add_argument(
         "--best",
         action="store_true",
         help="of an evaluation's steps the best counts, as for T5, and not the last",
     )
-    options = parser.parse_args(arguments)
-    try:
-        runs = [read_run(run, options.best) for run in options.runs]
-        labels = [run.label for run in runs]
-        if len(set(labels)) < len(labels):
-            raise ValueError(f"labels {labels} are not distinct: write LABEL=DIR")
-    except ValueError as error:
-        parser.exit(1, f"{error}\n")
-    print(
-        "\n".join(format_table(runs, t, options.format) for t in options.table or TITLES)
-    )
+    commands.run(_main, parser.parse_intermixed_args(arguments))
+
+
+def _main(options: argparse.Namespace) -> None:
+    commands.all_labelled(options.runs)
+    runs = [read_model(run, options.best) for run in options.runs]
+    chosen = options.table or TITLES
+    print("\n".join(format_table(runs, t, options.format) for t in chosen), end="")
     for line in _missing(runs):
         print(line, file=sys.stderr)
 

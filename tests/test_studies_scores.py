@@ -7,7 +7,7 @@ import statistics
 
 import pytest
 
-from gbt_t5x import scores
+from gbt_t5x.studies import scores, suites
 
 # (task, metric) in the order of the paper's Tables 6 and 7.
 COLUMNS = [
@@ -73,7 +73,7 @@ def write(folder, metrics, prefix="guided_", step=1):
 def of_paper(row, tmp_path):
     folder = tmp_path / row
     write(folder, dict(zip(COLUMNS, numbers(row), strict=True)))
-    return scores.read_run(str(folder))
+    return scores.read_model(str(folder))
 
 
 def rows(runs, table, suite):
@@ -131,7 +131,7 @@ def test_glue_of_table_7_without_wnli(row, without, tmp_path):
     run = of_paper(row, tmp_path)
     tasks = [
         scores._of_task(run, task, max)
-        for task in scores.SUITES["GLUE"]
+        for task in suites.SUITES["GLUE"]
         if task.name != "WNLI"
     ]
     assert statistics.fmean(tasks) == pytest.approx(without, abs=1e-4)
@@ -170,7 +170,7 @@ def repeats(tmp_path):
     for i, (em, f1, accuracy) in enumerate(values):
         metrics = {("a", "em"): em, ("a", "f1"): f1, ("b", "accuracy"): accuracy}
         write(tmp_path / "model" / str(i), metrics, prefix="offline_")
-    return scores.read_run(str(tmp_path / "model"))
+    return scores.read_model(str(tmp_path / "model"))
 
 
 def test_maximum_mean_and_deviation_of_repeats(repeats):
@@ -195,8 +195,8 @@ def test_one_repeat_has_no_deviation(tmp_path):
 def test_last_step_counts_or_the_best(tmp_path):
     for step, value in ((5, 60.0), (10, 80.0), (15, 70.0)):
         write(tmp_path, {("b", "accuracy"): value}, step=step)
-    assert scores.read_run(str(tmp_path)).values == {("guided_b", "accuracy"): [70.0]}
-    best = scores.read_run(str(tmp_path), best=True)
+    assert scores.read_model(str(tmp_path)).values == {("guided_b", "accuracy"): [70.0]}
+    best = scores.read_model(str(tmp_path), best=True)
     assert best.values == {("guided_b", "accuracy"): [80.0]}
 
 
@@ -219,7 +219,7 @@ def test_names_of_t5s_own_tasks(tmp_path):
         ("super_glue_wsc_v102_simple_eval", "accuracy"): 3.0,
         ("squad_v010_allanswers", "em"): 4.0,
     }
-    run = scores.read_run(write(tmp_path, metrics, prefix=""))
+    run = scores.read_model(write(tmp_path, metrics, prefix=""))
     assert rows([run], "6", "GLUE")["CoLA corr"] == 1.0
     assert rows([run], "6", "GLUE")["MNLI mm acc"] == 2.0
     assert rows([run], "6", "SuperGLUE")["WSC acc"] == 3.0
@@ -233,7 +233,7 @@ def test_tables_know_the_registered_tasks():
 
     of_tables = {
         metric.task
-        for tasks in scores.SUITES.values()
+        for tasks in suites.SUITES.values()
         for task in tasks
         for metric in task.metrics
     }
@@ -275,8 +275,8 @@ def test_latex_is_escaped(repeats):
 
 def test_labels(tmp_path, capsys):
     folder = write(tmp_path / "a", {("b", "accuracy"): 1.0})
-    assert scores.read_run(folder).label == "a"
-    assert scores.read_run(f"base={folder}").label == "base"
+    assert scores.read_model(folder).label == "a"
+    assert scores.read_model(f"base={folder}").label == "base"
     with pytest.raises(SystemExit, match="1"):
         scores.main([folder, folder])
     assert "not distinct: write LABEL=DIR" in capsys.readouterr().err
@@ -284,12 +284,12 @@ def test_labels(tmp_path, capsys):
 
 def test_what_is_no_evaluation(tmp_path):
     with pytest.raises(ValueError, match="no folder .*absent"):
-        scores.read_run(str(tmp_path / "absent"))
+        scores.read_model(str(tmp_path / "absent"))
     with pytest.raises(ValueError, match="no metrics of evaluations in"):
-        scores.read_run(str(tmp_path))
+        scores.read_model(str(tmp_path))
     (tmp_path / "t-metrics.jsonl").write_text('{"step": 1, "em": 2.0}\n{"step": 2, "e\n')
     with pytest.raises(ValueError, match="line 2: not metrics of a step"):
-        scores.read_run(str(tmp_path))
+        scores.read_model(str(tmp_path))
     (tmp_path / "t-metrics.jsonl").write_text("")
     with pytest.raises(ValueError, match="is empty"):
-        scores.read_run(str(tmp_path))
+        scores.read_model(str(tmp_path))

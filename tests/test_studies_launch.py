@@ -1,0 +1,185 @@
+"""Runs that are launched, by a program in place of T5X's, and once by T5X's."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gbt_t5x.studies import launch, runs
+import gin_runs
+
+# Notes that it ran. FAIL has it fail, and WAIT wait for a signal, as T5X does at one.
+TRAIN = """
+import os, pathlib, signal, sys, time
+arguments = dict(a.removeprefix("--gin.").split("=", 1) for a in sys.argv[1:])
+model_dir = pathlib.Path(arguments["MODEL_DIR"].strip('"'))
+with open(model_dir / "ran", "a") as f:
+    f.write(" ".join(sys.argv[1:-1]) + "\\n")
+if "FAIL" in arguments:
+    print("some lines", flush=True)
+    sys.exit("error: set FAIL to nothing")
+if "WAIT" in arguments and not os.path.exists("go_on"):
+    def stop(*_):
+        (model_dir / "saved").touch()
+        sys.exit(143)
+    signal.signal(signal.SIGTERM, stop)
+    (model_dir / "waits").touch()
+    time.sleep(60)
+if "MEET" in arguments:
+    (model_dir / "here").touch()
+    for _ in range(600):
+        if len(list(model_dir.parent.parent.glob("*/0/here"))) == 2:
+            sys.exit(0)
+        time.sleep(0.05)
+    sys.exit("error: nobody came")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder for runs, where `python -m t5x.train` is the program above."""
+    (tmp_path / "t5x").mkdir()
+    (tmp_path / "t5x" / "__init__.py").touch()
+    (tmp_path / "t5x" / "train.py").write_text(TRAIN)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "study"
+
+
+def ran(folder):
+    """VARIANT/SEED -> the command lines that ran there."""
+    return {
+        "/".join(path.parts[-3:-1]): path.read_text().splitlines()
+        for path in folder.glob("*/*/ran")
+    }
+
+
+def variants(*bindings):
+    return [
+        launch.Variant("a", ["x.gin", "y.gin"], ["N = 1", "M.n=2", *bindings]),
+        launch.Variant("b", []),
+    ]
+
+
+def test_every_variant_is_trained_from_every_seed(folder, capfd):
+    trained = launch.train(variants(), folder, seeds=[3, 10])
+    assert trained == {
+        name: [folder / name / "3", folder / name / "10"] for name in ("a", "b")
+    }
+    of_a = "--gin_file=x.gin --gin_file=y.gin --gin.N=1 --gin.M.n=2"
+    assert ran(folder) == {
+        "a/3": [f"{of_a} --gin.RANDOM_SEED=3"],
+        "a/10": [f"{of_a} --gin.RANDOM_SEED=10"],
+        "b/3": ["--gin.RANDOM_SEED=3"],
+        "b/10": ["--gin.RANDOM_SEED=10"],
+    }
+    err = capfd.readouterr().err
+    assert f"a/3: started, its log is {folder}/a/3/log.txt" in err
+    assert "[1/4 runs, about " in err and "[4/4 runs] b/10 in " in err
+
+
+def test_what_is_done_is_not_repeated(folder, capfd):
+    launch.train(variants(), folder)
+    launch.train(variants(), folder, seeds=[0, 1])
+    assert {name: len(lines) for name, lines in ran(folder).items()} == {
+        **{"a/0": 1, "b/0": 1},
+        **{"a/1": 1, "b/1": 1},
+    }
+    assert "[2/4 runs] b/0 was done before" in capfd.readouterr().err
+
+
+def test_a_folder_of_another_command_is_an_error(folder):
+    launch.train(variants(), folder)
+    with pytest.raises(
+        ValueError,
+        match=r"study/a/0 was trained by another command: that one has nothing where "
+        r"this one has --gin.K=5: ",
+    ):
+        launch.train([*variants("K = 5")[:1], launch.Variant("c", [])], folder)
+    assert "c/0" not in ran(folder), "nothing is trained then"
+
+
+def test_a_folder_that_was_not_launched_is_an_error(folder):
+    (folder / "a" / "0").mkdir(parents=True)
+    (folder / "a" / "0" / "checkpoint_5").touch()
+    with pytest.raises(ValueError, match="study/a/0 has files, and no study.json"):
+        launch.train(variants(), folder)
+
+
+def test_a_failed_run_is_reported_and_tried_again(folder, capfd):
+    failing = [launch.Variant("a", [], ["FAIL = 1"]), launch.Variant("b", [])]
+    problem = "status 1, error: set FAIL to nothing"
+    with pytest.raises(ValueError, match=f"1 of 2 runs failed.*: a/0: {problem}"):
+        launch.train(failing, folder)
+    assert "a/0 failed: status 1, error: set FAIL" in capfd.readouterr().err
+    assert ran(folder).keys() == {"a/0", "b/0"}, "the others are trained"
+    state = json.loads((folder / "a/0/study.json").read_text())
+    assert (state["state"], state["status"]) == ("failed", 1)
+    assert (folder / "a/0/log.txt").read_text().startswith("some lines\n")
+    with pytest.raises(ValueError, match="1 of 2 runs failed"):
+        launch.train(failing, folder)
+    assert {name: len(lines) for name, lines in ran(folder).items()} == {
+        "a/0": 2,
+        "b/0": 1,
+    }
+
+
+def test_jobs_run_at_once(folder):
+    """Each of two ends when the other has begun."""
+    two = [launch.Variant(name, [], ["MEET = 1"]) for name in "ab"]
+    launch.train(two, folder, jobs=2)
+
+
+def test_a_stopped_study_stops_its_runs_and_goes_on(folder, tmp_path):
+    (tmp_path / "study.py").write_text(
+        "from gbt_t5x.studies import commands, launch\n"
+        "two = [launch.Variant('a', [], ['WAIT = 1']), launch.Variant('b', [])]\n"
+        f"commands.run(launch.train, two, {str(folder)!r})\n"
+    )
+    env = os.environ | {"PYTHONPATH": os.fspath(gin_runs.ROOT)}
+    command = [sys.executable, "study.py"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
+    deadline = time.monotonic() + 60
+    while not (folder / "a/0/waits").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert (folder / "a/0/saved").exists()
+    assert "Traceback" not in err
+    assert list(ran(folder)) == ["a/0"], "no other run was begun"
+    (tmp_path / "go_on").touch()
+    assert subprocess.run(command, env=env).returncode == 0
+    assert {name: len(lines) for name, lines in ran(folder).items()} == {
+        "a/0": 2,
+        "b/0": 1,
+    }
+
+
+@pytest.mark.parametrize("settings", [{"jobs": 0}, {"seeds": []}])
+def test_impossible_studies_are_errors(settings, folder):
+    with pytest.raises(ValueError, match="there must be at least one"):
+        launch.train(variants(), folder, **settings)
+    with pytest.raises(ValueError, match="names must be distinct"):
+        launch.train([*variants(), *variants()], folder)
+    with pytest.raises(ValueError, match="binding 'N' is not NAME = VALUE"):
+        launch.train([launch.Variant("a", [], ["N"])], folder)
+
+
+def test_t5x_trains_a_variant(tmp_path):
+    variant = launch.Variant(
+        "baseline",
+        ["gbt_t5x/gin/quickstart_baseline.gin"],
+        gin_runs.TINY,
+    )
+    trained = launch.train([variant], tmp_path, seeds=[7])
+    (run,) = runs.read_seeds(tmp_path / "baseline")
+    assert trained == {"baseline": [run.folder]}
+    assert list(run.loss) == [2]
+    assert run.settings["RANDOM_SEED"] == "7"
+    assert pathlib.Path(run.settings["MODEL_DIR"].strip("'")) == tmp_path / "baseline/7"
