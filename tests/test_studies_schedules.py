@@ -9,7 +9,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from gbt_t5x import replay, schedule as schedule_lib
-from gbt_t5x.studies import runs, schedules
+from gbt_t5x.studies import exports, runs, schedules
 import gin_runs
 
 BASELINE = "gin/quickstart_baseline.gin"
@@ -222,7 +222,7 @@ def test_what_cannot_be_exported_is_one_line(guided, tmp_path, capsys):
     ],
 )
 def test_the_first_update_has_a_row_where_it_is_known(steps, names, settings, known):
-    assert schedules._start(names, steps, settings) == known
+    assert exports._start(names, steps, settings) == known
 
 
 def test_a_replay_of_another_optimizer_is_refused(guided, tmp_path):

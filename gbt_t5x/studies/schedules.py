@@ -1,130 +1,15 @@
 """Exports what a guided run learned: a CSV file, and a gin file that replays it.
 
-The format is that of `gbt_t5x.schedule`, a row for each summary of the run. Where the run
-began with alpha and beta1 at step 0, there is a row for its first update too: alpha 1 and
-BETA1. The gin file is for a run that is not guided, after the model and run files.
+The CSV file is that of `gbt_t5x.schedule`; `gbt_t5x.studies.exports` has what is in both.
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import os
 
 from etils import epath
-import numpy as np
 
-from gbt_t5x import hyperparams, schedule as schedule_lib
-from gbt_t5x.studies import commands, runs
-
-_TAG = "hyperparams/"
-
-
-def read(model_dir: str | os.PathLike) -> schedule_lib.Schedule:
-    """Reads what a guided run learned.
-
-    Args:
-        model_dir: its MODEL_DIR.
-
-    Raises:
-        ValueError: it is no folder of a guided run.
-    """
-    folder = epath.Path(model_dir)
-    curves = (
-        runs.read_curves(folder / "train", f"{_TAG}.+") if runs.is_run(folder) else {}
-    )
-    curves = {tag.removeprefix(_TAG): curve for tag, curve in curves.items()}
-    names = [
-        name
-        for name in hyperparams.ACTIVATIONS
-        if any(column.partition("/")[0] == name for column in curves)
-    ]
-    groups = sorted({column.partition("/")[2] for column in curves})
-    columns = {name: [f"{name}/{g}" if g else name for g in groups] for name in names}
-    steps = sorted(set.intersection(*map(set, curves.values()))) if curves else []
-    if not steps or set(curves) != {c for of_name in columns.values() for c in of_name}:
-        found = ", ".join(sorted(curves)[:4]) or f"no {_TAG}NAME"
-        raise ValueError(
-            f"MODEL_DIR={str(model_dir)!r} is no folder of a guided run: its train/ has "
-            f"{found} in TensorBoard: give the MODEL_DIR of a run that includes "
-            "gbt_t5x/gin/guidance/held_out.gin or adafactor.gin"
-        )
-    table = {
-        name: np.array(
-            [[curves[column][step] for column in columns[name]] for step in steps]
-        )
-        for name in names
-    }
-    start = _start(names, steps, runs.read_settings(folder / "config.gin"))
-    if start:
-        steps = [1, *steps]
-        table = {
-            name: np.concatenate([np.full((1, len(groups)), start[name]), values])
-            for name, values in table.items()
-        }
-    return schedule_lib.Schedule(np.array(steps), table, [g for g in groups if g])
-
-
-def _start(
-    names: Sequence[str], steps: Sequence[int], settings: Mapping[str, str]
-) -> dict[str, float]:
-    """Name -> value of the first update, of all; empty if that is not known.
-
-    Alpha starts from 1, and beta1 from BETA1. A run whose first summary is of a later
-    step than a period began from a checkpoint, where λ may be anything.
-    """
-    from_zero = 1 < steps[0] <= max(np.diff(steps), default=0)
-    try:
-        known = {"alpha": 1.0, "beta1": float(settings["BETA1"])}
-    except (KeyError, ValueError):
-        known = {"alpha": 1.0}
-    if not from_zero or not set(names) <= set(known):
-        return {}
-    return {name: known[name] for name in names}
-
-
-def gin_text(
-    schedule: schedule_lib.Schedule,
-    csv: str,
-    settings: Mapping[str, str],
-    steps: int | None = None,
-) -> str:
-    """The gin file that replays a schedule.
-
-    Args:
-        schedule: what is replayed.
-        csv: path of its file.
-        settings: macros of the guided run.
-        steps: SCHEDULE_STEPS.
-
-    Raises:
-        ValueError: the schedule has groups, and the settings no GROUPS.
-    """
-    groups = settings.get("GROUPS", "None")
-    if (groups == "None") == bool(schedule.groups):
-        raise ValueError(
-            f"config.gin has GROUPS = {groups}, and TensorBoard the groups "
-            f"{', '.join(schedule.groups) or 'None'}: a run that sets GROUPS is needed"
-        )
-    lines = [
-        "# Trains with hyper-parameters that a guided run learned, without guidance.",
-        "#",
-        "# Include after: the model and run files of that run, not those of guidance.",
-        "from __gin__ import dynamic_registration",
-        "",
-        "include 'gbt_t5x/gin/guidance/replay.gin'",
-        "",
-        f"SCHEDULE = {csv!r}",
-        f"SCHEDULE_STEPS = {steps}",
-        f"HYPERPARAMS = {tuple(schedule.table)}",
-        f"GROUPS = {groups}",
-    ]
-    if "adafactor.Adafactor" in settings.get("OPTIMIZER", "") and "BETA1" in settings:
-        lines[4:4] = ["", "from t5x import adafactor"]
-        lines += [
-            "",
-            f"BETA1 = {settings['BETA1']}",
-            "adafactor.Adafactor.beta1 = %BETA1",
-        ]
-    return "\n".join(lines) + "\n"
+from gbt_t5x.studies import commands
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -152,14 +37,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _main(options: argparse.Namespace) -> None:
     if options.steps is not None and not options.gin:
         raise ValueError("--steps is for the gin file: add --gin FILE")
-    schedule = read(options.model_dir)
+    from gbt_t5x import schedule as schedule_lib  # which takes JAX
+    from gbt_t5x.studies import exports, runs
+
+    schedule = exports.read(options.model_dir)
     text = ""
     if options.gin:
         path = options.csv if "://" in options.csv else os.path.abspath(options.csv)
         if options.steps is not None:
             schedule.stretched(options.steps)  # checks it
         settings = runs.read_settings(epath.Path(options.model_dir) / "config.gin")
-        text = gin_text(schedule, path, settings, options.steps)
+        text = exports.gin_text(schedule, path, settings, options.steps)
     _write(options.csv, schedule_lib.write(schedule))
     names = ", ".join(schedule.table)
     of = f" of {len(schedule.groups)} groups" if schedule.groups else ""
