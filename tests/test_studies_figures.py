@@ -111,6 +111,7 @@ def test_many_lines_differ_by_colour_or_dashes():
         str(figures.style(index).values()) for index in range(3 * len(figures.COLORS))
     }
     assert len(looks) == 3 * len(figures.COLORS)
+    assert figures.style(8)["color"] == figures.COLORS[1]
 
 
 def test_values_of_several_orders_are_logarithmic(tmp_path, drawn):

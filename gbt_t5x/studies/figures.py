@@ -11,7 +11,7 @@ import pathlib
 from typing import Any
 
 import matplotlib
-from matplotlib import axes as mpl_axes, figure
+from matplotlib import axes as mpl_axes, figure, ticker
 
 from gbt_t5x.studies import runs
 
@@ -110,9 +110,10 @@ def draw(panels: Sequence[Panel], file: pathlib.Path, *, title: str = "") -> Non
 
 
 def style(index: int, dash: int = 0) -> dict[str, Any]:
-    """Colour and dashes."""
-    dashes = _DASHES[(index // len(COLORS) + dash) % len(_DASHES)]
-    return {"color": COLORS[index % len(COLORS)], "linestyle": dashes}
+    """Colour and dashes. The grey is that of index 0 alone."""
+    around, colour = divmod(max(index - 1, 0), len(COLORS) - 1)
+    dashes = _DASHES[(around + dash) % len(_DASHES)]
+    return {"color": COLORS[colour + 1 if index else 0], "linestyle": dashes}
 
 
 def _draw_panel(axes: mpl_axes.Axes, panel: Panel) -> None:
@@ -126,16 +127,17 @@ def _draw_panel(axes: mpl_axes.Axes, panel: Panel) -> None:
                 list(line.low),
                 list(line.low.values()),
                 list(line.high.values()),
-                color=COLORS[line.index % len(COLORS)],
+                color=style(line.index)["color"],
                 alpha=0.16,
                 lw=0,
             )
     for index, value in panel.levels.items():
-        axes.axhline(value, color=COLORS[index % len(COLORS)], lw=1.2, ls=":", zorder=1)
+        axes.axhline(value, color=style(index)["color"], lw=1.2, ls=":", zorder=1)
     _scale(axes, panel)
     axes.set_title(panel.title)
     axes.set(xlabel="step", ylabel=panel.unit)
     axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(nbins=7, integer=True))
     axes.grid(color="#e6e6e6", lw=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -155,7 +157,7 @@ def _write_notes(axes: mpl_axes.Axes, panel: Panel) -> None:
             lowest,
             line.note,
             transform=axes.transAxes,
-            color=COLORS[line.index % len(COLORS)],
+            color=style(line.index)["color"],
             fontsize=8,
             va="center",
         )
