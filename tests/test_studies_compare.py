@@ -192,6 +192,13 @@ def test_different_tasks_are_an_error(baseline, tmp_path, capsys):
     assert f"{baseline} is evaluated on docs and {guided} on news" in message
 
 
+def test_seeds_of_different_tasks_are_an_error(tmp_path, capsys):
+    for seed, task in enumerate(("docs", "news")):
+        write_run(tmp_path / "a" / str(seed), {20: 1.0}, [1.0], task=task)
+    message = error(capsys, tmp_path / "a")
+    assert "/a/0 is evaluated on docs and " in message and "/a/1 on news" in message
+
+
 def test_folders_of_one_name_need_labels(baseline, tmp_path, capsys):
     other = write_run(tmp_path / "other" / "baseline", {20: 2.0}, [1.0])
     message = error(capsys, baseline, other)

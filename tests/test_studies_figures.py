@@ -83,11 +83,27 @@ def test_groups_are_a_median_and_a_range(tmp_path, drawn):
     learned = {f"alpha/layer_{i}": i / 4 for i in range(9)}
     guided = of_seeds(tmp_path / "guided", (2.0,), learned)
     panels.draw([guided], tmp_path / "a.png")
-    axes = axes_of(drawn[0])["alpha, learned, median and range of 9 groups"]
+    axes = axes_of(drawn[0])["alpha, learned\nmedian and range of 9 groups"]
     (line,) = axes.lines
     assert list(line.get_ydata()) == [1.0, 1.0]
     band = axes.collections[0].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == (0.0, 2.0)
+
+
+def test_a_few_groups_of_one_run_have_lines_and_names(tmp_path, drawn):
+    guided = of_seeds(tmp_path / "guided", (2.0,), {"alpha/a": 0.5, "alpha/b": 0.51})
+    panels.draw([of_seeds(tmp_path / "base", (2.0,)), guided], tmp_path / "a.png")
+    axes = axes_of(drawn[0])
+    for title, number in {"alpha, learned": 2, "Learning rate, times alpha": 3}.items():
+        lines = axes[title].lines[:number]
+        assert len({str(line.get_linestyle()) for line in lines[-2:]}) == 2, title
+        notes = axes[title].texts
+        assert [note.get_text() for note in notes] == ["a", "b"]
+        assert notes[1].get_position()[1] - notes[0].get_position()[1] > 0.05
+    other = of_seeds(tmp_path / "other", (2.0,), {"alpha/a": 0.5, "alpha/b": 0.75})
+    panels.draw([guided, other], tmp_path / "b.png")
+    axes = axes_of(drawn[1])["alpha, learned\nmedians and ranges of groups"]
+    assert (len(axes.lines), len(axes.collections)) == (2, 2)
 
 
 def test_many_lines_differ_by_colour_or_dashes():
@@ -95,6 +111,7 @@ def test_many_lines_differ_by_colour_or_dashes():
         str(figures.style(index).values()) for index in range(3 * len(figures.COLORS))
     }
     assert len(looks) == 3 * len(figures.COLORS)
+    assert figures.style(8)["color"] == figures.COLORS[1]
 
 
 def test_values_of_several_orders_are_logarithmic(tmp_path, drawn):

@@ -11,7 +11,7 @@ import pathlib
 from typing import Any
 
 import matplotlib
-from matplotlib import axes as mpl_axes, figure
+from matplotlib import axes as mpl_axes, figure, ticker
 
 from gbt_t5x.studies import runs
 
@@ -19,7 +19,8 @@ COLORS = (
     *("#6b6b6b", "#0072b2", "#d55e00", "#009e73"),
     *("#cc79a7", "#e69f00", "#56b4e9", "#7a4f1d"),
 )
-_DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)))
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
+_NOTE_HEIGHT = 0.06  # of the axes
 _LOG_FROM = 50.0  # of largest to smallest
 
 
@@ -33,6 +34,8 @@ class Line:
         label: of the legend; what has the label of a line before is not there twice.
         low, high: a band around the curve, for example of seeds.
         marked: whether every value has a mark, as where there are few.
+        note: stands at the line's end.
+        dash: tells it from other lines of its colour.
     """
 
     index: int
@@ -41,6 +44,8 @@ class Line:
     low: runs.Curve | None = None
     high: runs.Curve | None = None
     marked: bool = False
+    note: str = ""
+    dash: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,36 +109,58 @@ def draw(panels: Sequence[Panel], file: pathlib.Path, *, title: str = "") -> Non
         fig.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
 
 
-def style(index: int) -> dict[str, Any]:
-    """Colour and dashes."""
-    dashes = _DASHES[index // len(COLORS) % len(_DASHES)]
-    return {"color": COLORS[index % len(COLORS)], "linestyle": dashes}
+def style(index: int, dash: int = 0) -> dict[str, Any]:
+    """Colour and dashes. The grey is that of index 0 alone."""
+    around, colour = divmod(max(index - 1, 0), len(COLORS) - 1)
+    dashes = _DASHES[(around + dash) % len(_DASHES)]
+    return {"color": COLORS[colour + 1 if index else 0], "linestyle": dashes}
 
 
 def _draw_panel(axes: mpl_axes.Axes, panel: Panel) -> None:
     for line in panel.lines:
         steps, values = list(line.curve), list(line.curve.values())
         marker = "o" if line.marked else None
-        look = style(line.index)
+        look = style(line.index, line.dash)
         axes.plot(steps, values, label=line.label, lw=1.8, marker=marker, ms=3.5, **look)
         if line.low is not None and line.high is not None:
             axes.fill_between(
                 list(line.low),
                 list(line.low.values()),
                 list(line.high.values()),
-                color=COLORS[line.index % len(COLORS)],
+                color=style(line.index)["color"],
                 alpha=0.16,
                 lw=0,
             )
     for index, value in panel.levels.items():
-        axes.axhline(value, color=COLORS[index % len(COLORS)], lw=1.2, ls=":", zorder=1)
+        axes.axhline(value, color=style(index)["color"], lw=1.2, ls=":", zorder=1)
     _scale(axes, panel)
     axes.set_title(panel.title)
     axes.set(xlabel="step", ylabel=panel.unit)
     axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(nbins=7, integer=True))
     axes.grid(color="#e6e6e6", lw=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+    _write_notes(axes, panel)
+
+
+def _write_notes(axes: mpl_axes.Axes, panel: Panel) -> None:
+    """Writes the notes beside the ends of their lines, one above the other."""
+    to_axes = axes.transData + axes.transAxes.inverted()
+    noted = [line for line in panel.lines if line.note and line.curve]
+    ends = [(to_axes.transform([*line.curve.items()][-1])[1], line) for line in noted]
+    lowest = -math.inf
+    for height, line in sorted(ends, key=lambda end: end[0]):
+        lowest = max(height, lowest + _NOTE_HEIGHT)
+        axes.text(
+            1.01,
+            lowest,
+            line.note,
+            transform=axes.transAxes,
+            color=style(line.index)["color"],
+            fontsize=8,
+            va="center",
+        )
 
 
 def _scale(axes: mpl_axes.Axes, panel: Panel) -> None:

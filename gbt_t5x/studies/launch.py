@@ -174,6 +174,8 @@ class _Planned:
         elif before != self.arguments:
             there = " ".join(x for x in before if x not in self.arguments)
             here = " ".join(x for x in self.arguments if x not in before)
+            if not there and not here:  # another order
+                there, here = " ".join(before), " ".join(self.arguments)
             raise ValueError(
                 f"{self.model_dir} was trained by another command: that one has "
                 f"{there or 'nothing'} where this one has {here or 'nothing'}: name "

@@ -2,7 +2,7 @@
 
 Of several seeds lines are means, and where few are compared bands go from the lowest to
 the highest seed. Of groups the line is the median, and the band goes from the lowest to
-the highest group.
+the highest group; a few groups of one run have lines with their names.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ import statistics
 
 from gbt_t5x.studies import figures, runs, seeds
 
-_FEW = 4  # with bands
+_FEW = 4  # lines with bands; groups with lines
 
 
 def draw(compared: Sequence[seeds.Seeds], file: pathlib.Path, title: str = "") -> None:
@@ -82,32 +82,55 @@ def _differences(compared: Sequence[seeds.Seeds], bands: bool) -> list[figures.P
 
 
 def _learning_rates(compared: Sequence[seeds.Seeds]) -> list[figures.Panel]:
-    lines = [
-        _of_groups(index, entry.label, entry.effective_learning_rate)
+    curves = {
+        index: entry.effective_learning_rate
         for index, entry in enumerate(compared)
         if entry.effective_learning_rate
-    ]
-    return [figures.Panel("Learning rate, times alpha", lines)] if lines else []
+    }
+    title = "Learning rate, times alpha"
+    return [_schedules(title, compared, curves)] if curves else []
 
 
 def _hyperparam(kind: str, compared: Sequence[seeds.Seeds]) -> figures.Panel:
-    lines: list[figures.Line] = []
+    curves: dict[int, runs.Curves] = {}
     levels: dict[int, float] = {}
-    groups = 1
     for index, entry in enumerate(compared):
         of_kind = {
-            name: curve
+            name.partition("/")[2]: curve
             for name, curve in entry.hyperparams.items()
             if name.partition("/")[0] == kind
         }
-        groups = max(groups, len(of_kind))
         fixed = entry.fixed(kind)
         if of_kind:
-            lines.append(_of_groups(index, entry.label, of_kind))
+            curves[index] = of_kind
         elif isinstance(fixed, float) and fixed not in levels.values():
             levels[index] = fixed
-    many = f", median and range of {groups} groups" if groups > 1 else ""
-    return figures.Panel(f"{kind}, learned{many}", lines, levels=levels)
+    return _schedules(f"{kind}, learned", compared, curves, levels)
+
+
+def _schedules(
+    title: str,
+    compared: Sequence[seeds.Seeds],
+    curves: Mapping[int, runs.Curves],
+    levels: Mapping[int, float] | None = None,
+) -> figures.Panel:
+    """A panel of index -> group -> curve."""
+    groups = {index: len(of_group) for index, of_group in curves.items()}
+    single = sum(number > 1 for number in groups.values()) == 1
+    lines: list[figures.Line] = []
+    for index, of_group in curves.items():
+        label = compared[index].label
+        if groups[index] > 1 and not (single and groups[index] <= _FEW):
+            lines.append(_of_groups(index, label, of_group))
+            title += f"\nmedian and range of {groups[index]} groups" * single
+            continue
+        lines += [
+            figures.Line(index, curve, label, note=group, dash=number)
+            for number, (group, curve) in enumerate(of_group.items())
+        ]
+    if not single and max(groups.values(), default=1) > 1:
+        title += "\nmedians and ranges of groups"
+    return figures.Panel(title, lines, levels=levels or {})
 
 
 def _of_groups(index: int, label: str, curves: Mapping[str, runs.Curve]) -> figures.Line:
