@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import functools
-import math
 from typing import Any
 
 from flax import struct
@@ -12,12 +11,12 @@ import optax
 from t5x import adafactor, optimizers
 
 from gbt_t5x import (
-    checks,
     closed_form,
     groups as groups_lib,
     hypergradient as hypergradient_lib,
     hyperparams as hyperparams_lib,
     learnable,
+    optimizer_checks,
     ordering,
     rounding,
     wrapper,
@@ -77,6 +76,7 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
         discount: float | None = None,
         bounds: Mapping[str, tuple[float, float]] | None = None,
         sensitivity_dtype: str | None = None,
+        fixed_mean: Sequence[str] = (),
     ):
         """Constructs the optimizer.
 
@@ -99,16 +99,28 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
                 `hyperparams.BOUNDS`.
             sensitivity_dtype: one of `rounding.DTYPES`, in which the state keeps
                 sensitivities; None for `rounding.DEFAULT`.
+            fixed_mean: those of the hyper-parameters whose λ keeps its mean over the
+                groups, before activation: the geometric mean of alpha stays what it was.
+                How the learning rate is divided among the groups is then learned, and its
+                level is the schedule's.
 
         Raises:
             ValueError: an unknown or repeated hyper-parameter, one that the base
                 optimizer does not have or that has no gradient in it, an initial value
                 outside its interval, an interval outside its domain, a wrong expression,
                 η̂ < 0, γ outside [0, 1), an unknown dtype or one of sensitivities that are
-                not kept, or what is no number or optimizer.
+                not kept, a mean to keep without groups or of what is not learned, or
+                what is no number or optimizer.
         """
-        _check_arguments(
-            base, hyperparams, meta_learning_rate, initial_alpha, discount, bounds
+        optimizer_checks.check(
+            base,
+            hyperparams,
+            meta_learning_rate,
+            initial_alpha,
+            groups,
+            discount,
+            bounds,
+            fixed_mean,
         )
         super().__init__(
             base, hyperparams, None if groups is None else groups_lib.Groups(groups)
@@ -125,11 +137,14 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
         ]
         self._meta_learning_rates = {
             name: float(rate)
-            for name, rate in _rates(hyperparams, meta_learning_rate).items()
+            for name, rate in optimizer_checks.rates(
+                hyperparams, meta_learning_rate
+            ).items()
         }
         self._adam = optax.scale_by_adam()
+        self._fixed_mean = frozenset(fixed_mean)
         self._discount = None if discount is None else float(discount)
-        self._dtype = _sensitivity_dtype(sensitivity_dtype, discount)
+        self._dtype = optimizer_checks.sensitivity_dtype(sensitivity_dtype, discount)
         self._closed_form = closed_form.ClosedForm(base, () if discount else hyperparams)
         # A weight decay that follows the learning rate would be part of alpha's.
         decay_follows = getattr(base.hyper_params, "weight_decay_rate_lr_exponent", None)
@@ -377,8 +392,7 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
         direction, meta_state = self._adam.update(hypergradient, state.meta_state)
         raw = {
             h.name: h.project(
-                state.hyperparams[h.name]
-                - self._meta_learning_rates[h.name] * direction[h.name]
+                self._moved(h, state.hyperparams[h.name], direction[h.name])
             )
             for h in self._hyperparams
         }
@@ -390,6 +404,15 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
             (state.hyperparams, state.meta_state),
         )
         return state.replace(hyperparams=raw, meta_state=meta_state), ~finite
+
+    def _moved(
+        self, hyperparam: hyperparams_lib.HyperParam, raw: Any, direction: Any
+    ) -> Any:
+        """λ after a step of Adam."""
+        raw = raw - self._meta_learning_rates[hyperparam.name] * direction
+        if hyperparam.name in self._fixed_mean:
+            raw += hyperparam.raw - jnp.mean(raw)
+        return hyperparam.project(raw)
 
     def at_bound(self, raw: Mapping[str, Any]) -> jax.Array:
         """How many raw numbers, of all groups, are at an end of their intervals, ()."""
@@ -419,90 +442,6 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
             )
             new_state = new_state.replace(sensitivity=sensitivity)
         return optimizer.replace(target=axes.target, state=new_state)
-
-
-def _check_arguments(
-    base: Any,
-    hyperparams: Any,
-    meta_learning_rate: Any,
-    initial_alpha: Any,
-    discount: Any,
-    bounds: Any,
-) -> None:
-    """Raises ValueError for arguments of GuidedOptimizer that no optimizer could use."""
-    show = checks.show
-    wrapper.check_base("GuidedOptimizer", base)
-    is_list = isinstance(hyperparams, list | tuple)
-    if (
-        not is_list
-        or not hyperparams
-        or not all(isinstance(name, str) for name in hyperparams)
-        or len(set(hyperparams)) < len(hyperparams)
-    ):
-        raise ValueError(
-            f"GuidedOptimizer.hyperparams={show(hyperparams)}: give a list that names at "
-            "least one hyper-parameter, each once: set HYPERPARAMS, for example to "
-            "['alpha', 'beta1']"
-        )
-    rates = _rates(hyperparams, meta_learning_rate)
-    if set(rates) != set(hyperparams):
-        raise ValueError(
-            f"GuidedOptimizer.meta_learning_rate={show(meta_learning_rate)}: must be one "
-            f"number, or name each of {', '.join(hyperparams)}: set META_LEARNING_RATE"
-        )
-    for rate in rates.values():
-        if not (0 <= checks.number(rate) and checks.float32(rate) < math.inf):
-            raise ValueError(
-                f"GuidedOptimizer.meta_learning_rate={show(rate)}: must be >= 0 and "
-                "finite as a float32: set META_LEARNING_RATE"
-            )
-    if "alpha" not in hyperparams and checks.number(initial_alpha) != 1.0:
-        raise ValueError(
-            f"GuidedOptimizer.initial_alpha={show(initial_alpha)}, but alpha is not "
-            "learned: add it to HYPERPARAMS, or change the schedule"
-        )
-    # As a float32, in which a discount of 1 - 1e-9 is 1.
-    is_discount = 0 <= checks.number(discount) and checks.float32(discount) < 1
-    if discount is not None and not is_discount:
-        raise ValueError(
-            f"GuidedOptimizer.discount={show(discount)}: must be None or in [0, 1): set "
-            "DISCOUNT"
-        )
-    if bounds is None:
-        return
-    if not isinstance(bounds, Mapping) or not set(bounds) <= set(hyperparams):
-        raise ValueError(
-            f"GuidedOptimizer.bounds={show(bounds)}: must be None, or a dictionary of "
-            f"(low, high) by names of those learned, {', '.join(hyperparams)}: set BOUNDS"
-        )
-
-
-def _rates(hyperparams: Sequence[str], meta_learning_rate: Any) -> Mapping[str, Any]:
-    """Hyper-parameter -> η̂."""
-    if isinstance(meta_learning_rate, Mapping):
-        return meta_learning_rate
-    return dict.fromkeys(hyperparams, meta_learning_rate)
-
-
-def _sensitivity_dtype(dtype: Any, discount: float | None) -> str:
-    """The dtype in which sensitivities are kept, or "float32" if they are not.
-
-    Raises:
-        ValueError: it is unknown, or they are not kept.
-    """
-    if dtype is not None and dtype not in rounding.DTYPES:
-        raise ValueError(
-            f"GuidedOptimizer.sensitivity_dtype={checks.show(dtype)}: must be None or "
-            f"one of {', '.join(rounding.DTYPES)}: set SENSITIVITY_DTYPE"
-        )
-    if discount is not None:
-        return dtype or rounding.DEFAULT
-    if dtype is not None:
-        raise ValueError(
-            f"GuidedOptimizer.sensitivity_dtype={dtype!r}, but a held-out batch with "
-            "DISCOUNT = None keeps no sensitivities: set SENSITIVITY_DTYPE = None"
-        )
-    return "float32"
 
 
 def _all_finite(tree: Any) -> jax.Array:
