@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from gbt_t5x import optimizers, trainer
+from gbt_t5x import optimizers, replay, trainer
 import gin_runs
 
 ENTRY_FILES = sorted(
@@ -193,26 +193,35 @@ def test_the_guidance_task_is_of_guidance_alone():
     assert used == {"guidance/utils.DatasetConfig.mixture_or_task_name"}
 
 
+STOCK = """
+include 't5x/examples/t5/t5_1_1/small.gin'
+include 't5x/configs/runs/pretrain.gin'
+MIXTURE_OR_TASK_NAME = 'a_task'
+TASK_FEATURE_LENGTHS = {'inputs': 8, 'targets': 8}
+TRAIN_STEPS = 10
+DROPOUT_RATE = 0.0
+"""
+
+
 def test_guidance_follows_a_stock_t5x_configuration(tmp_path):
     """As README.md says: included after a gin file that knows nothing of this project."""
     gin_file = tmp_path / "guided.gin"
-    gin_file.write_text(
-        """
-        include 't5x/examples/t5/t5_1_1/small.gin'
-        include 't5x/configs/runs/pretrain.gin'
-        MIXTURE_OR_TASK_NAME = 'a_task'
-        TASK_FEATURE_LENGTHS = {'inputs': 8, 'targets': 8}
-        TRAIN_STEPS = 10
-        DROPOUT_RATE = 0.0
-        include 'gin/guidance/adafactor.gin'
-        META_LEARNING_RATE = 1e-5
-        """.replace("\n        ", "\n")
-    )
+    guidance = "include 'gin/guidance/adafactor.gin'\nMETA_LEARNING_RATE = 1e-5\n"
+    gin_file.write_text(STOCK + guidance)
     with gin_runs.arguments(str(gin_file)) as kwargs:
         optimizer_def = kwargs["model"].optimizer_def
         assert issubclass(kwargs["trainer_cls"], trainer.GuidedTrainer)
     assert isinstance(optimizer_def, optimizers.GuidedOptimizer)
     assert optimizer_def.hyper_params.beta1 == 0.9
+
+
+def test_a_replay_follows_a_stock_t5x_configuration(tmp_path):
+    gin_file, schedule = tmp_path / "replayed.gin", tmp_path / "schedule.csv"
+    schedule.write_text("step,alpha\n1,1.0\n10,0.5\n")
+    gin_file.write_text(STOCK + "include 'gin/guidance/replay.gin'\n")
+    with gin_runs.arguments(str(gin_file), f"SCHEDULE = '{schedule}'") as kwargs:
+        assert not issubclass(kwargs["trainer_cls"], trainer.GuidedTrainer)
+        assert isinstance(kwargs["model"].optimizer_def, replay.ReplayedOptimizer)
 
 
 @pytest.mark.parametrize("gin_file", PAIRS[0])
