@@ -57,7 +57,7 @@ def check(
             "DISCOUNT"
         )
     is_list = isinstance(fixed_mean, list | tuple)
-    if not is_list or not set(fixed_mean) <= set(hyperparams):
+    if not is_list or any(name not in hyperparams for name in fixed_mean):
         raise ValueError(
             f"GuidedOptimizer.fixed_mean={show(fixed_mean)}: must be a list of names of "
             f"those learned, {', '.join(hyperparams)}: set FIXED_MEAN"

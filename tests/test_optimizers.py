@@ -17,6 +17,7 @@ BASES = pytest.mark.parametrize("base", tiny.BASES)
 LEARNING_RATE = 0.01
 NOT_NUMBERS = [None, True, "0.5", [0.5], {}, 10**400, 10**5000, 1j]
 META_LEARNING_RATE = 0.05
+GROUPS = [("norm", "norm/.*"), ("rest", ".*")]
 PARAM_AXES = core.freeze(
     {
         "mlp": {"kernel": PartitionSpec("embed", "mlp")},
@@ -224,7 +225,25 @@ def test_meta_learning_rate_zero_learns_nothing(names):
     _assert_trees_equal(trained.state.hyperparams, raw)
 
 
-@pytest.mark.parametrize("groups", [None, [("norm", "norm/.*"), ("rest", ".*")]])
+def test_a_fixed_mean_is_kept_while_the_groups_move():
+    definition = _guided(
+        ["alpha", "beta1"], initial_alpha=2.0, groups=GROUPS, fixed_mean=["alpha"]
+    )
+    before = definition.init_state(_params())
+    gradient = {"alpha": jnp.array([3.0, -5.0]), "beta1": jnp.array([3.0, 5.0])}
+    after, _ = definition.apply_hypergradient(before, gradient)
+    moved = {k: after.hyperparams[k] - x for k, x in before.hyperparams.items()}
+    step = np.array([META_LEARNING_RATE, META_LEARNING_RATE])
+    np.testing.assert_allclose(moved["alpha"], -step * [1, -1], rtol=1e-5)
+    np.testing.assert_allclose(moved["beta1"], -step, rtol=1e-5)
+    geometric_mean = np.prod(hyperparams_lib.values(after.hyperparams)["alpha"]) ** 0.5
+    np.testing.assert_allclose(geometric_mean, 2.0, rtol=1e-6)
+
+    same, _ = definition.apply_hypergradient(before, gradient | {"alpha": jnp.ones(2)})
+    np.testing.assert_allclose(same.hyperparams["alpha"], np.log([2.0, 2.0]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("groups", [None, GROUPS])
 @pytest.mark.parametrize("bounds", [None, {"beta1": (0.25, 0.75), "alpha": (0.5, 4.0)}])
 def test_at_the_end_of_its_interval_lambda_waits_and_comes_back(groups, bounds):
     """η̂ = 10, by which β1 would be 1 in float32, where its derivative is 0."""
@@ -393,6 +412,11 @@ def test_logical_axes_are_the_parameters_and_lambda_is_replicated(names):
                 {"alpha": ("a", "b")},
             ]
         ),
+        *(
+            ({"groups": GROUPS, "fixed_mean": x}, "names of those .*: set FIXED_MEAN")
+            for x in [None, "alpha", 3, {"alpha": 1.0}, ["gamma"], [["alpha"]]]
+        ),
+        ({"fixed_mean": ["alpha"]}, "one λ alone would stay .*: set GROUPS"),
         ({"beta1": None}, "cannot learn beta1: the beta1 of Adafactor is None: set it"),
         ({"names": ["beta2"]}, "cannot learn beta2: Adafactor has none"),
         ({"names": ["decay_rate"]}, "epsilon1 >= 1e-18, not 1e-30"),
