@@ -180,3 +180,27 @@ def _interval(bounds: Any) -> str:
 def values(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Activates every raw number: name -> λ, or a tree of them, to name -> value."""
     return {name: jax.tree.map(ACTIVATIONS[name].forward, x) for name, x in raw.items()}
+
+
+def meta_learning_rate(steps: int, reach: float = 15.0) -> float:
+    """η̂ by which λ, before activation, moves by about `reach` in a run at the most.
+
+    Adam moves λ by up to about η̂ a step, so what a run can learn depends on η̂ times its
+    steps: 10 for the paper's T5 (1e-5, 1M steps).
+
+    >>> meta_learning_rate(1_000_000, reach=10)
+    1e-05
+
+    Args:
+        steps: those that learn, at least 1.
+        reach: above 0.
+
+    Raises:
+        ValueError: they are not.
+    """
+    checks.check_count("TRAIN_STEPS", steps)
+    if not 0 < checks.number(reach) < math.inf:
+        raise ValueError(
+            f"meta_learning_rate.reach={checks.show(reach)}: must be above 0 and finite"
+        )
+    return reach / steps

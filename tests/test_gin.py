@@ -23,7 +23,8 @@ PAIRS = [
     ("gin/t5_small_finetune_baseline.gin", "gin/t5_small_finetune_guided.gin"),
 ]
 FROZEN = "gin/t5_small_finetune_frozen.gin"
-TRAIN_FILES = sorted([*sum(PAIRS, ()), FROZEN])
+RECIPES = [guided.replace("_guided", "_recipe") for _, guided in PAIRS]
+TRAIN_FILES = sorted([*sum(PAIRS, ()), *RECIPES, FROZEN])
 TRANSLATION_FILES = [
     f"gin/{corpus}_{what}.gin"
     for corpus in ("offline_translation", "wmt19")
@@ -171,6 +172,7 @@ def test_baseline_and_guided_differ_by_the_method_alone(baseline, guided):
         "HYPERPARAMS",
         "BOUNDS",
         "GROUPS",
+        "FIXED_MEAN",
         "DISCOUNT",
         "MAX_SKIPPED",
         "SENSITIVITY_DTYPE",
@@ -183,6 +185,30 @@ def test_baseline_and_guided_differ_by_the_method_alone(baseline, guided):
     }
     added = {n for n in set(guided) - set(baseline) if not n.startswith(guidance)}
     assert added == macros
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_learns_how_the_rate_is_divided(recipe):
+    """From the next batch, an alpha for each array, with an η̂ from the steps."""
+    with gin_runs.arguments(recipe) as kwargs:
+        definition = kwargs["model"].optimizer_def
+        trainer_kwargs = gin.get_bindings("guided_trainer.GuidedTrainer")
+        steps = gin.query_parameter("%GUIDED_STEPS")
+        if not isinstance(steps, int):
+            steps = kwargs["total_steps"]
+        schedule = gin.get_bindings("utils.create_learning_rate_scheduler")
+    assert trainer_kwargs["guidance_dataset_cfg"] is None
+    params = {"a": {"kernel": np.ones((2, 3))}, "b": {"kernel": np.ones((2, 3))}}
+    assert definition.group_names(params) == ["a.kernel", "b.kernel"]
+    state = definition.init_state(params)
+    up_and_down = {"alpha": np.array([-1.0, 1.0], np.float32)}
+    state, _ = definition.apply_hypergradient(state, up_and_down)
+    np.testing.assert_allclose(
+        state.hyperparams["alpha"], 15 / steps * np.array([1, -1]), rtol=1e-4
+    )
+    if "finetune" not in recipe:
+        assert schedule["factors"] == "constant * cosine_decay"
+        assert schedule["steps_per_cycle"] == steps
 
 
 def test_the_guidance_task_is_of_guidance_alone():
