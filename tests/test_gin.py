@@ -198,7 +198,7 @@ def test_a_recipe_learns_how_the_rate_is_divided(recipe):
             steps = kwargs["total_steps"]
         schedule = gin.get_bindings("utils.create_learning_rate_scheduler")
     assert trainer_kwargs["guidance_dataset_cfg"] is None
-    params = {"a": {"kernel": np.ones((2, 3))}, "b": {"kernel": np.ones((2, 3))}}
+    params = {k: {"kernel": np.ones((2, 3), np.float32)} for k in "ab"}
     assert definition.group_names(params) == ["a.kernel", "b.kernel"]
     state = definition.init_state(params)
     up_and_down = {"alpha": np.array([-1.0, 1.0], np.float32)}
