@@ -16,6 +16,7 @@ setuptools.setup(
         "gbt_t5x.gin",
         "gbt_t5x.gin.guidance",
         "gbt_t5x.gin.models",
+        "gbt_t5x.gin.rivals",
         "gbt_t5x.gin.runs",
     ],
     package_dir={"gbt_t5x.tasks": "tasks"},

@@ -42,7 +42,7 @@ def test_the_package_has_every_file():
     """By links, of which gin reads gbt_t5x/gin/NAME.gin in any folder."""
 
     def files(folder):
-        found = (folder / part for part in ("", "guidance", "models", "runs"))
+        found = (folder / part for part in ("", "guidance", "models", "rivals", "runs"))
         return {
             f.relative_to(folder): f.read_text() for d in found for f in d.glob("*.gin")
         }

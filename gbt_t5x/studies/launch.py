@@ -30,6 +30,7 @@ from gbt_t5x.studies import commands
 
 _STATE, LOG = "study.json", "log.txt"
 _DONE, _STARTED, _FAILED = "done", "started", "failed"
+_NOT_FINITE = "loss is not finite"  # of actions.StopAtNonFiniteLoss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,7 @@ def train(
     *,
     seeds: Sequence[int] = (0,),
     jobs: int = 1,
+    failures: dict[pathlib.Path, str] | None = None,
 ) -> dict[str, list[pathlib.Path]]:
     """Trains every variant from every seed, and says on stderr how it goes.
 
@@ -71,9 +73,11 @@ def train(
         folder: has a folder for each variant, and in it one for each seed.
         seeds: RANDOM_SEED of the runs.
         jobs: runs at once.
+        failures: where given, runs that fail are no error: here is entered what went
+            wrong, by MODEL_DIR. One whose loss was not finite is not tried again.
 
     Returns:
-        Variant -> the MODEL_DIRs of its seeds, which are all done.
+        Variant -> the MODEL_DIRs of its seeds, which are all done, or in `failures`.
 
     Raises:
         ValueError: a folder was made by another command, and then nothing is trained; or
@@ -95,22 +99,35 @@ def train(
     for run in planned:
         run.check()
     progress = commands.Progress(len(planned), "runs", jobs)
-    failed = []
-    left = [run for run in planned if not run.is_done()]
+    failed: dict[pathlib.Path, str] = {}
+    left = []
     for run in planned:
-        if run not in left:
+        diverged = run.diverged() if failures is not None else ""
+        if diverged:
+            failed[run.model_dir] = diverged
+            progress.done(f"{run.name} failed before: {diverged}")
+        elif run.is_done():
             progress.done(f"{run.name} was done before")
+        else:
+            left.append(run)
     with _Processes() as processes, _pool(jobs, processes) as pool:
-        futures = [pool.submit(run.train, processes) for run in left]
+        futures = {pool.submit(run.train, processes): run for run in left}
         for future in concurrent.futures.as_completed(futures):
             name, seconds, problem = future.result()
             if problem:
-                failed.append(f"{name}: {problem}")
+                failed[futures[future].model_dir] = problem
             progress.done(f"{name} failed: {problem}" if problem else name, seconds)
-    if failed:
+    if failures is not None:
+        failures.update(failed)
+    elif failed:
+        listed = "; ".join(
+            f"{run.name}: {failed[run.model_dir]}"
+            for run in planned
+            if run.model_dir in failed
+        )
         raise ValueError(
             f"{len(failed)} of {len(planned)} runs failed; the same command tries them "
-            f"again: {'; '.join(failed)}"
+            f"again: {listed}"
         )
     return {
         variant.name: [root / variant.name / str(seed) for seed in dict.fromkeys(seeds)]
@@ -161,6 +178,11 @@ class _Planned:
 
     def is_done(self) -> bool:
         return self.state().get("state") == _DONE
+
+    def diverged(self) -> str:
+        """What went wrong, if it is that the loss was not finite."""
+        problem = self.state().get("problem", "")
+        return problem if _NOT_FINITE in problem else ""
 
     def check(self) -> None:
         """Raises ValueError if another command has made the folder."""

@@ -26,3 +26,16 @@ def text(values: Sequence[float], sign: str = "") -> str:
     spread = deviation(values)
     mean = f"{statistics.fmean(values):{sign}.4f}"
     return mean if spread is None else f"{mean} ± {spread:.4f}"
+
+
+def with_error(values: Sequence[float]) -> str:
+    """The mean with its sign ± its standard error, of one value that alone.
+
+    >>> with_error([1.0, 3.0]), with_error([0.5])
+    ('+2.0000 ± 1.0000', '+0.5000')
+    """
+    spread = deviation(values)
+    mean = f"{statistics.fmean(values):+.4f}"
+    if spread is None:
+        return mean
+    return f"{mean} ± {spread / math.sqrt(len(values)):.4f}"

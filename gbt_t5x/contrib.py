@@ -1,0 +1,130 @@
+"""Optimizers of optax.contrib that need a word more than `OptaxOptimizer` to train T5.
+
+Prodigy and Muon have the names of Adam's arguments here, so that a gin file can put them
+in the place of LAMB or AdamW; Muon leaves embeddings to Adam, as its authors do.
+Schedule-free optimizers are evaluated at the average that they keep.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import optax
+from optax import contrib
+from t5x import trainer
+
+from gbt_t5x import optax_optimizer
+
+_NOT_MUON = ("embedding", "rel_embedding")
+
+
+def prodigy(
+    learning_rate: Any,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    weight_decay: Any = 0.0,
+) -> optax.GradientTransformationExtraArgs:
+    """`optax.contrib.prodigy`, whose learning rate is a factor near 1 on its estimate.
+
+    Args:
+        learning_rate: the factor.
+        b1: decay of the first moment.
+        b2: decay of the second moment.
+        eps: added to the root of the second moment.
+        weight_decay: as AdamW's.
+    """
+    return contrib.prodigy(
+        learning_rate, betas=(b1, b2), eps=eps, weight_decay=weight_decay
+    )
+
+
+def muon(
+    learning_rate: Any,
+    beta: Any = 0.95,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    weight_decay: Any = 0.0,
+) -> optax.GradientTransformation:
+    """`optax.contrib.muon`, of updates as large as AdamW's, embeddings left to AdamW.
+
+    Args:
+        learning_rate: of both.
+        beta: Muon's momentum.
+        b1: AdamW's decay of the first moment.
+        b2: AdamW's decay of the second moment.
+        eps: of both.
+        weight_decay: of both.
+    """
+    return contrib.muon(
+        learning_rate,
+        beta=beta,
+        eps=eps,
+        weight_decay=weight_decay,
+        adam_b1=b1,
+        adam_b2=b2,
+        adam_weight_decay=weight_decay,
+        muon_weight_dimension_numbers=_hidden_matrices,
+        consistent_rms=0.2,  # which optax recommends to match AdamW
+    )
+
+
+def _hidden_matrices(params: Any) -> Any:
+    """Muon's axes of the parameters that are matrices and no embeddings, else None."""
+
+    def axes(path: Any, x: Any) -> contrib.MuonDimensionNumbers | None:
+        names = [str(getattr(key, "key", key)) for key in path]
+        is_hidden = x.ndim == 2 and not set(names).intersection(_NOT_MUON)
+        return contrib.MuonDimensionNumbers() if is_hidden else None
+
+    return jax.tree_util.tree_map_with_path(axes, params)
+
+
+class ScheduleFreeTrainer(trainer.Trainer):
+    """T5X's trainer, which evaluates at the average of a schedule-free optimizer.
+
+    Gradients are taken at y = b1·x + (1 - b1)·z, and x, the average of the z, is what
+    the method is about. Evaluations with teacher forcing are of x. What is decoded, and
+    the parameters of checkpoints, are y.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        """Constructs the trainer.
+
+        Args:
+            *args: those of `t5x.trainer.Trainer`.
+            **kwargs: those of `t5x.trainer.Trainer`.
+
+        Raises:
+            TypeError: the optimizer is not `optax.contrib.schedule_free` or one made of
+                it, in an `OptaxOptimizer`.
+        """
+        super().__init__(*args, **kwargs)
+        definition = self._model.optimizer_def
+        if not isinstance(definition, optax_optimizer.OptaxOptimizer) or not isinstance(
+            definition.optax_state_shape(self.train_state.params),
+            contrib.ScheduleFreeState,
+        ):
+            raise TypeError(
+                "ScheduleFreeTrainer needs an OptaxOptimizer of a schedule-free optax "
+                f"optimizer, not {definition}: set OPTIMIZER"
+            )
+        self._optimizer: optax_optimizer.OptaxOptimizer = definition
+
+    @functools.cached_property
+    def _partitioned_eval_step(self):
+        return self._partitioner.partition(
+            lambda state, batch: self._model.eval_fn(self._averaged(state), batch)[1],
+            in_axis_resources=(
+                self._train_state_axes,
+                self._partitioner.data_partition_spec,
+            ),
+            out_axis_resources=None,
+        )
+
+    def _averaged(self, train_state: Any) -> Any:
+        """The parameters x."""
+        params = train_state.params
+        state = self._optimizer.optax_state(params, train_state.param_states)
+        return contrib.schedule_free_eval_params(state, params)
