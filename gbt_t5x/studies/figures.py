@@ -1,4 +1,4 @@
-"""Draws curves against steps: the colours, axes, legend and files of all figures.
+"""Draws curves: the colours, axes, legend and files of all figures.
 
 Colours are Okabe and Ito's, which colour-blind readers tell apart, after a grey for the
 first, the baseline. More curves than colours differ by their dashes.
@@ -13,8 +13,6 @@ from typing import Any
 import matplotlib
 from matplotlib import axes as mpl_axes, figure, ticker
 
-from gbt_t5x.studies import runs
-
 COLORS = (
     *("#6b6b6b", "#0072b2", "#d55e00", "#009e73"),
     *("#cc79a7", "#e69f00", "#56b4e9", "#7a4f1d"),
@@ -22,6 +20,8 @@ COLORS = (
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 _NOTE_HEIGHT = 0.06  # of the axes
 _LOG_FROM = 50.0  # of largest to smallest
+
+Curve = Mapping[int, float] | Mapping[float, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,16 +33,18 @@ class Line:
         curve: the values.
         label: of the legend; what has the label of a line before is not there twice.
         low, high: a band around the curve, for example of seeds.
+        bars: has bars at the values in place of the band.
         marked: whether every value has a mark, as where there are few.
         note: stands at the line's end.
         dash: tells it from other lines of its colour.
     """
 
     index: int
-    curve: runs.Curve
+    curve: Curve
     label: str
-    low: runs.Curve | None = None
-    high: runs.Curve | None = None
+    low: Curve | None = None
+    high: Curve | None = None
+    bars: bool = False
     marked: bool = False
     note: str = ""
     dash: int = 0
@@ -57,12 +59,18 @@ class Panel:
         lines: what it shows.
         unit: of the values.
         levels: index -> value, for what is constant: a thin dotted line.
+        across: what the curves are against.
+        ticks: the values of that, on a logarithmic axis; whole numbers from 0 if none.
+        limits: of the values that are shown; all by default.
     """
 
     title: str
     lines: Sequence[Line]
     unit: str = ""
     levels: Mapping[int, float] = dataclasses.field(default_factory=dict)
+    across: str = "step"
+    ticks: Sequence[float] = ()
+    limits: tuple[float, float] | None = None
 
 
 def draw(panels: Sequence[Panel], file: pathlib.Path, *, title: str = "") -> None:
@@ -122,12 +130,22 @@ def _draw_panel(axes: mpl_axes.Axes, panel: Panel) -> None:
         marker = "o" if line.marked else None
         look = style(line.index, line.dash)
         axes.plot(steps, values, label=line.label, lw=1.8, marker=marker, ms=3.5, **look)
-        if line.low is not None and line.high is not None:
+        if line.low is None or line.high is None:
+            continue
+        if line.bars:
+            axes.vlines(
+                list(line.low),
+                list(line.low.values()),
+                list(line.high.values()),
+                color=look["color"],
+                lw=1.2,
+            )
+        else:
             axes.fill_between(
                 list(line.low),
                 list(line.low.values()),
                 list(line.high.values()),
-                color=style(line.index)["color"],
+                color=look["color"],
                 alpha=0.16,
                 lw=0,
             )
@@ -135,9 +153,16 @@ def _draw_panel(axes: mpl_axes.Axes, panel: Panel) -> None:
         axes.axhline(value, color=style(index)["color"], lw=1.2, ls=":", zorder=1)
     _scale(axes, panel)
     axes.set_title(panel.title)
-    axes.set(xlabel="step", ylabel=panel.unit)
-    axes.set_xlim(left=0)
-    axes.xaxis.set_major_locator(ticker.MaxNLocator(nbins=7, integer=True))
+    axes.set(xlabel=panel.across, ylabel=panel.unit)
+    if panel.ticks:
+        axes.set_xscale("log")
+        axes.set_xticks(panel.ticks, [f"{tick:g}" for tick in panel.ticks])
+        axes.minorticks_off()
+    else:
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(nbins=7, integer=True))
+    if panel.limits:
+        axes.set_ylim(*panel.limits)
     axes.grid(color="#e6e6e6", lw=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -19,7 +19,7 @@ import pathlib
 import statistics
 from typing import Any
 
-from gbt_t5x.studies import figures, repeats, rival_settings, runs, tables
+from gbt_t5x.studies import repeats, rival_settings, runs, tables
 
 _HEADER = (
     *("task", "rival", "guided", "setting", "bindings", "seed", "budgets", "steps"),
@@ -188,6 +188,12 @@ class Results:
         steps, each = self.steps_to_target(trial), self.seconds_per_step(trial.rival)
         return None if steps is None or each is None else steps * each
 
+    def mean_ratio(self, entry: Entry) -> float | None:
+        """The mean of `ratio` over the seeds; None if one does not get there."""
+        found = [self.ratio(trial) for trial in entry.trials]
+        values = [x for x in found if x is not None]
+        return statistics.fmean(values) if len(values) == len(found) else None
+
     def ratio(self, trial: Trial) -> float | None:
         """Seconds to the target over those of the baseline's full run."""
         seconds, each = (
@@ -223,7 +229,7 @@ def best(trials: Sequence[Trial], name: str, budget: int, seed: int) -> int:
 
 
 def table(results: Results, style: str = "text") -> str:
-    """A row for each rival and budget; the guided ones have one run in every budget.
+    """A row for each rival and budget; the guided ones are untuned in every budget.
 
     Args:
         results: what to show.
@@ -242,8 +248,8 @@ def table(results: Results, style: str = "text") -> str:
             each = results.seconds_per_step(entry.rival)
             rows.append(
                 [
-                    "none" if entry.is_guided else str(budget),
-                    entry.rival,
+                    str(budget),
+                    f"{entry.rival}, untuned" if entry.is_guided else entry.rival,
                     str(entry.setting),
                     _loss(entry),
                     _difference(entry, results.baseline),
@@ -394,58 +400,3 @@ def _rows(file: pathlib.Path, header: Sequence[str]) -> list[Mapping[str, str]]:
                 f"study writes {','.join(header)}"
             )
         return [*reader]
-
-
-def draw(results: Results, file: pathlib.Path) -> None:
-    """Draws losses and times to the target against budgets, and the losses of runs.
-
-    Args:
-        results: what to draw.
-        file: PNG or SVG by its suffix.
-    """
-    names = sorted(
-        results.names,
-        key=lambda n: (n != rival_settings.BASELINE, not results.is_guided(n)),
-    )
-    final, times, curves = [], [], []
-    for index, name in enumerate(names):
-        entries = {budget: results.entry(name, budget) for budget in results.budgets}
-        finite = {b: e for b, e in entries.items() if math.isfinite(e.mean)}
-        guided = results.is_guided(name)
-        final.append(
-            figures.Line(
-                index,
-                {b: e.mean for b, e in finite.items()},
-                name,
-                low={b: e.mean - _spread(e) for b, e in finite.items()},
-                high={b: e.mean + _spread(e) for b, e in finite.items()},
-                marked=not guided,
-            )
-        )
-        ratios = {b: [results.ratio(t) for t in e.trials] for b, e in entries.items()}
-        there = {
-            b: statistics.fmean(x for x in values if x is not None)
-            for b, values in ratios.items()
-            if None not in values
-        }
-        times.append(figures.Line(index, there, name, marked=not guided))
-        last = entries[results.budgets[-1]]
-        curve = runs.mean([trial.loss for trial in last.trials])
-        curves.append(figures.Line(index, curve, name))
-    figures.draw(
-        [
-            figures.Panel("Final development loss", final, "loss per target token"),
-            figures.Panel("Time to t5_default's final loss", times, "of its own time"),
-            figures.Panel(
-                f"Development loss, tuned by {results.budgets[-1]}",
-                curves,
-                "loss per target token",
-            ),
-        ],
-        file,
-        title=f"Task {results.task}",
-    )
-
-
-def _spread(entry: Entry) -> float:
-    return repeats.deviation(entry.losses) or 0.0

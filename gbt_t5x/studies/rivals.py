@@ -102,7 +102,9 @@ def _main(options: argparse.Namespace, bindings: Sequence[str]) -> None:
         rival_results.write(results, csv)
     print(rival_results.table(results, options.format), end="")
     if figure:
-        rival_results.draw(results, figure)
+        from gbt_t5x.studies import rival_figure  # which takes matplotlib
+
+        rival_figure.draw(results, figure)
 
 
 def choose(
