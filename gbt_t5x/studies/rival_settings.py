@@ -47,15 +47,6 @@ _UPWARD = (
     *((1.5, 0), (1.5, 1), (0.5, 0), (2.5, 0), (0.5, 1), (2.5, 1)),
 )
 
-# gin/CORPUS_recipe.gin in these bindings until there is that file.
-_RECIPE = (
-    "HYPERPARAMS = ('alpha',)",
-    r"GROUPS = ((r'\g<0>', '.*'),)",
-    "FIXED_MEAN = ('alpha',)",
-    "META_LEARNING_RATE = 1e-2",
-)
-_RECIPE_PEAK = {"quickstart": 0.04, "offline_translation": 0.02}
-
 
 @dataclasses.dataclass(frozen=True)
 class Rival:
@@ -158,18 +149,13 @@ def rivals(corpus: str, bindings: Sequence[str] = ()) -> list[Rival]:
 
 
 def _guided(corpus: str, guided: str, bindings: Sequence[str]) -> list[Rival]:
-    next_batch = f"{_GIN}/guidance/next_batch.gin"
-    recipe = [*_RECIPE, f"PEAK_RATE = {_RECIPE_PEAK[corpus]}"]
-
-    def one(name, files, more=()):
-        # Of the command line last, as META_LEARNING_RATE may be there.
-        files = [guided, *files, *_own("losses")]
-        return Rival(name, files, [*more, *bindings], [()], is_guided=True)
+    def one(name, *files):
+        return Rival(name, [*files, *_own("losses")], bindings, [()], is_guided=True)
 
     return [
-        one("guided", []),
-        one("next_batch", [next_batch]),
-        one("recipe", [next_batch, *_own("cosine")], recipe),
+        one("guided", guided),
+        one("next_batch", guided, f"{_GIN}/guidance/next_batch.gin"),
+        one("recipe", f"{_GIN}/{corpus}_recipe.gin"),
     ]
 
 
