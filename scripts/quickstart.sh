@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Trains the same small T5 twice, without and with guidance, and compares the runs.
+# Trains the same small T5 three times, with T5's settings, with the paper's guidance and by
+# the recipe, and compares the runs.
 #
-# Command: scripts/quickstart.sh [--gin.NAME=VALUE ...], of both trainings
-# Provides: model folders `baseline` and `guided`, and `report.png`, in runs/quickstart
-#   or in the folder that QUICKSTART_DIR names.
+# Command: scripts/quickstart.sh [--gin.NAME=VALUE ...], of all trainings
+# Provides: model folders `baseline`, `guided` and `recipe`, and `report.png`, in
+#   runs/quickstart or in the folder that QUICKSTART_DIR names.
 set -euo pipefail
 runs=$(realpath -m "${QUICKSTART_DIR:-$(dirname "${BASH_SOURCE[0]}")/../runs/quickstart}")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -12,7 +13,7 @@ scripts/environment.sh
 export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 # fewer page faults: shorter steps
 python=.venv/bin/python
 
-for run in baseline guided; do
+for run in baseline guided recipe; do
     echo "== $run: gin/quickstart_$run.gin -> $runs/$run (removed first)"
     rm -rf "${runs:?}/$run"
     $python -m t5x.train --gin_file="gin/quickstart_$run.gin" "$@" \
@@ -20,5 +21,5 @@ for run in baseline guided; do
 done
 
 echo "== report: $runs/report.png"
-$python -m gbt_t5x.studies.compare "$runs/baseline" "$runs/guided" \
+$python -m gbt_t5x.studies.compare "$runs/baseline" "$runs/guided" "$runs/recipe" \
     --figure "$runs/report.png"
