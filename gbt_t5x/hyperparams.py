@@ -182,7 +182,7 @@ def values(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {name: jax.tree.map(ACTIVATIONS[name].forward, x) for name, x in raw.items()}
 
 
-def meta_learning_rate(steps: int, reach: float = 3.0) -> float:
+def meta_learning_rate(steps: int, reach: float = 15.0) -> float:
     """η̂ by which λ, before activation, moves by about `reach` in a run at the most.
 
     Adam moves λ by up to about η̂ a step, so what a run can learn depends on η̂ times its

@@ -204,7 +204,7 @@ def test_a_recipe_learns_how_the_rate_is_divided(recipe):
     up_and_down = {"alpha": np.array([-1.0, 1.0], np.float32)}
     state, _ = definition.apply_hypergradient(state, up_and_down)
     np.testing.assert_allclose(
-        state.hyperparams["alpha"], 3 / steps * np.array([1, -1]), rtol=1e-4
+        state.hyperparams["alpha"], 15 / steps * np.array([1, -1]), rtol=1e-4
     )
     if "finetune" not in recipe:
         assert schedule["factors"] == "constant * cosine_decay"
