@@ -22,7 +22,8 @@ with open(model_dir / "ran", "a") as f:
     f.write(" ".join(sys.argv[1:-1]) + "\\n")
 if "FAIL" in arguments:
     print("some lines", flush=True)
-    sys.exit("error: set FAIL to nothing")
+    what = "FAIL" if arguments["FAIL"] == "1" else arguments["FAIL"]
+    sys.exit(f"error: set {what} to nothing")
 if "WAIT" in arguments and not os.path.exists("go_on"):
     def stop(*_):
         (model_dir / "saved").touch()
@@ -126,6 +127,31 @@ def test_a_failed_run_is_reported_and_tried_again(folder, capfd):
         "a/0": 2,
         "b/0": 1,
     }
+
+
+def test_failures_may_be_recorded(folder, capfd):
+    """Of them, one that has diverged is not tried again."""
+    diverged = "the training loss is not finite before step 5"
+    failing = [
+        launch.Variant("a", [], ["FAIL = 1"]),
+        launch.Variant("b", []),
+        launch.Variant("c", [], [f"FAIL = {diverged}"]),
+    ]
+    for runs_of_a in (1, 2):
+        failures = {}
+        trained = launch.train(failing, folder, failures=failures)
+        assert trained == {name: [folder / name / "0"] for name in "abc"}
+        assert failures.keys() == {folder / "a/0", folder / "c/0"}
+        assert f"status 1, error: set {diverged} to nothing" in failures[folder / "c/0"]
+        assert {name: len(lines) for name, lines in ran(folder).items()} == {
+            "a/0": runs_of_a,
+            "b/0": 1,
+            "c/0": 1,
+        }
+    assert f"c/0 failed before: status 1, error: set {diverged}" in capfd.readouterr().err
+    with pytest.raises(ValueError, match="2 of 3 runs failed.*: a/0: .*; c/0: "):
+        launch.train(failing, folder)
+    assert len(ran(folder)["c/0"]) == 2
 
 
 def test_jobs_run_at_once(folder):

@@ -1,5 +1,6 @@
 """A task of random tokens, and what trains on it in a blink."""
 
+from collections.abc import Sequence
 import contextlib
 import functools
 from typing import Any
@@ -128,6 +129,7 @@ def make_trainer(
     network_cls: Any = tiny_network.Network,
     learning_rate: float = 0.01,
     num_microbatches: int | None = None,
+    eval_names: Sequence[str] = (),
     **kwargs: Any,
 ):
     """A trainer whose parameters do not depend on `seed`, which is that of dropout."""
@@ -145,7 +147,7 @@ def make_trainer(
         model=model,
         train_state=initializer.from_scratch(jax.random.PRNGKey(1)),
         partitioner=partitioner,
-        eval_names=[],
+        eval_names=eval_names,
         summary_dir=None,
         train_state_axes=initializer.train_state_axes,
         rng=jax.random.PRNGKey(seed),

@@ -1,0 +1,115 @@
+"""Optimizers of optax.contrib in a T5X run, and schedule-free evaluation."""
+
+import jax
+import numpy as np
+import optax
+from optax import contrib as optax_contrib
+import pytest
+from t5x import trainer as t5x_trainer
+from t5x.examples.t5 import network
+
+from gbt_t5x import contrib
+from gbt_t5x.optax_optimizer import OptaxOptimizer
+import gin_runs
+import tiny
+
+TASK = "some_task"
+
+
+def schedule_free():
+    return OptaxOptimizer(optax_contrib.schedule_free_adamw, b1=0.75)
+
+
+def evaluated(instance):
+    """The development loss of two batches."""
+    data = tiny.batches(instance)
+    found = instance.eval({TASK: [next(data), next(data)]})
+    return float(found[TASK]["loss"].value)
+
+
+def test_schedule_free_is_evaluated_at_the_average():
+    """With one learning rate x is the mean of all z, by the method's definition."""
+    steps, z = 4, []
+    settings = {"eval_names": [TASK], "learning_rate": 0.1}
+    with tiny.make_trainer(
+        schedule_free(), contrib.ScheduleFreeTrainer, **settings
+    ) as instance:
+        data = tiny.batches(instance)
+        for _ in range(steps):
+            instance.train(data, 1).result()
+            z.append(jax.device_get(instance.train_state.param_states["z"]))
+        found = evaluated(instance)
+        trained = jax.device_get(instance.train_state.params)
+        instance.compile_eval({TASK: next(tiny.batches(instance))})
+        assert evaluated(instance) == pytest.approx(found, rel=1e-6)
+        after = jax.device_get(instance.train_state.params)
+        assert all(map(np.array_equal, *map(jax.tree.leaves, (trained, after))))
+    average = jax.tree.map(lambda *values: np.mean(values, axis=0), *z)
+    with tiny.make_trainer(schedule_free(), t5x_trainer.Trainer, **settings) as instance:
+        losses = []
+        for params in (average, trained):
+            instance.train_state = instance.train_state.replace_params(
+                jax.tree.map(
+                    lambda x, like: jax.device_put(x, like.sharding),
+                    jax.tree.unflatten(
+                        jax.tree.structure(trained), jax.tree.leaves(params)
+                    ),
+                    instance.train_state.params,
+                )
+            )
+            losses.append(evaluated(instance))
+    assert found == pytest.approx(losses[0], rel=1e-5)
+    assert abs(losses[0] - losses[1]) > 1e-3 * losses[0], "the two differ enough to tell"
+
+
+@pytest.mark.parametrize("other", [OptaxOptimizer(optax.adamw), tiny.guided()])
+def test_other_optimizers_have_no_average(other):
+    with pytest.raises(TypeError, match="needs an OptaxOptimizer of a schedule-free"):
+        with tiny.make_trainer(other, contrib.ScheduleFreeTrainer):
+            pass
+
+
+def test_a_schedule_free_run_trains_and_evaluates(tmp_path):
+    step, state = gin_runs.train(
+        "gin/quickstart_baseline.gin",
+        tmp_path,
+        "include 'gbt_t5x/gin/rivals/losses.gin'",
+        "include 'gbt_t5x/gin/rivals/schedule_free_adamw.gin'",
+        "PEAK_RATE = 0.01",
+        "WARMUP_STEPS = 1",
+    )
+    assert step == int(state.step) == 2
+
+
+def test_embeddings_are_left_to_adam():
+    with tiny.make_trainer(
+        OptaxOptimizer(contrib.muon),
+        t5x_trainer.Trainer,
+        network_cls=network.Transformer,
+    ) as instance:
+        states = instance.train_state.param_states["inner_states"]
+        shapes = {
+            name: {
+                "/".join(str(getattr(key, "key", key)) for key in path)
+                for path, _ in jax.tree_util.tree_flatten_with_path(states[name])[0]
+                if "mu" in "/".join(map(str, path))
+            }
+            for name in ("muon", "adam")
+        }
+    assert all(path.endswith("kernel") for path in shapes["muon"])
+    ends = {path.rpartition("/")[2] for path in shapes["adam"]}
+    assert ends == {"embedding", "rel_embedding", "scale"}
+
+
+def test_prodigy_is_that_of_optax():
+    params = {"w": np.array([1.0, -2.0], np.float32)}
+    updates = []
+    for optimizer in (
+        optax_contrib.prodigy(0.5, betas=(0.8, 0.9), eps=1e-6, weight_decay=0.1),
+        contrib.prodigy(0.5, b1=0.8, b2=0.9, eps=1e-6, weight_decay=0.1),
+    ):
+        state = optimizer.init(params)
+        for _ in range(3):
+            update, state = optimizer.update(params, state, params)
+        updates.append(update["w"])
+    assert np.array_equal(*updates) and np.any(updates[0])
