@@ -174,7 +174,9 @@ def test_lines_of_a_file(train, held_out, overlap, tmp_path):
 
 def test_overlap_that_sources_do_not_say():
     said = seqio.TfdsDataSource("c4/en:3.1.0", splits={"train": "train"})
-    unsaid = seqio.FunctionDataSource(lambda **_: None, splits=["train", "guidance"])
+    unsaid = seqio.FunctionDataSource(
+        lambda split, shuffle_files: None, splits=["train", "guidance"]
+    )
     assert guidance.overlap(unsaid, "guidance", unsaid, "train") is None
     assert guidance.overlap(unsaid, "guidance", said, "train") is None
     assert guidance.overlap(unsaid, "train", unsaid, "train") is True
