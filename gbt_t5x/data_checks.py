@@ -42,7 +42,7 @@ def check_tasks(cfg: utils.DatasetConfig, model: models.BaseTransformerModel) ->
     """`verify_data`, but for the examples."""
     converter: Any = model.FEATURE_CONVERTER_CLS
     for task in tasks_with_split(cfg):
-        _check_features(task, cfg, converter)
+        check_features(task, cfg, converter)
         _check_cache(task, cfg)
         for name in converter.TASK_FEATURES:
             _check_vocabulary(task, name, model)
@@ -94,7 +94,7 @@ def tasks_with_split(cfg: utils.DatasetConfig) -> list[seqio.Task]:
     return found
 
 
-def _check_features(task: seqio.Task, cfg: utils.DatasetConfig, converter: Any) -> None:
+def check_features(task: seqio.Task, cfg: utils.DatasetConfig, converter: Any) -> None:
     """Raises ValueError unless a task has the model's features, and lengths for them."""
     needed = converter.TASK_FEATURES
     missing = sorted(needed.keys() - task.output_features.keys())
@@ -176,9 +176,9 @@ def check_examples(cfg: utils.DatasetConfig, converter: Any) -> None:
         if key in _read:
             continue
         counts: dict[str, int] = {}
-        until = time.monotonic() + _SECONDS
+        in_time = _clock(_SECONDS)
         with reading([task], cfg.split):
-            dataset = _one_epoch(task, cfg, counts, until)
+            dataset = one_epoch(task, cfg, counts, in_time)
         missing = sorted(converter.TASK_FEATURES.keys() - dataset.element_spec.keys())
         if missing:
             raise ValueError(
@@ -191,11 +191,17 @@ def check_examples(cfg: utils.DatasetConfig, converter: Any) -> None:
             if next(iter(dataset), None) is not None:
                 _read.add(key)
                 continue
-            late = time.monotonic() >= until
-            until = time.monotonic() + _SECONDS
-            for _ in _one_epoch(task, cfg, counts, until, every_stage=True):
+            late = not in_time()
+            in_time = _clock(_SECONDS)
+            for _ in one_epoch(task, cfg, counts, in_time, every_stage=True):
                 pass  # to count
             raise ValueError(_no_example(task, cfg, counts, late))
+
+
+def _clock(seconds: float) -> Callable[[], bool]:
+    """Whether so many seconds have not passed yet."""
+    until = time.monotonic() + seconds
+    return lambda: time.monotonic() < until
 
 
 def _no_example(
@@ -216,12 +222,14 @@ def _no_example(
     )
 
 
-def _one_epoch(
+def one_epoch(
     task: seqio.Task,
     cfg: utils.DatasetConfig,
     counts: dict[str, int],
-    until: float,
+    in_time: Callable[[], bool],
     every_stage: bool = False,
+    most: int | None = None,
+    trim: bool = True,
 ) -> tf.data.Dataset:
     """What a task gives in one epoch, in order.
 
@@ -229,8 +237,10 @@ def _one_epoch(
         task: of seqio.
         cfg: the split, lengths and use of a cache.
         counts: filled, as the data is read, with the examples after the source.
-        until: when reading stops, of `time.monotonic`, unless little was read.
+        in_time: reading stops when it is False, unless little was read.
         every_stage: count after every preprocessor too.
+        most: of the source's examples; the time limit then holds for the first too.
+        trim: let the step that appends the end of a sequence cut it to the lengths.
     """
     steps = list(task.preprocessors)
     kinds = [isinstance(step, seqio.CacheDatasetPlaceholder) for step in steps]
@@ -243,9 +253,12 @@ def _one_epoch(
         counts[stage] = 0
 
         def count() -> bool:
+            first = next(iter(counts))
+            if stage == first and counts[first] == most:
+                return False
             counts[stage] += 1
-            of_source = counts[next(iter(counts))]
-            return of_source < _FEWEST or time.monotonic() < until
+            fewest = _FEWEST if most is None else 2
+            return counts[first] < fewest or in_time()
 
         @tf.autograph.experimental.do_not_convert
         def go_on(*_: Any) -> tf.Tensor:
@@ -260,10 +273,12 @@ def _one_epoch(
         for i, step in enumerate(steps):
             if kinds[i] or (use_cached and i < cached):
                 continue
+            trims = name_of(step) == "append_eos_after_trim"
+            has_lengths = i > cached and (trim or not trims)
             apply = seqio.utils.add_kwargs_to_transform(
                 step,
                 output_features=task.output_features,
-                sequence_length=cfg.task_feature_lengths if i > cached else None,
+                sequence_length=cfg.task_feature_lengths if has_lengths else None,
             )
             dataset = apply(dataset)
             if every_stage:

@@ -96,7 +96,7 @@ def _check_held_out(
     for held_out, task in itertools.product(tasks, _tasks(train_cfg)):
         if not (has_split(held_out, split) and has_split(task, train_cfg.split)):
             continue
-        if _overlap(held_out.source, split, task.source, train_cfg.split):
+        if overlap(held_out.source, split, task.source, train_cfg.split):
             raise ValueError(
                 f"guidance split {split!r} of task {held_out.name} overlaps the training "
                 f"split {train_cfg.split!r} of task {task.name}: set GUIDANCE_SPLIT to a "
@@ -104,64 +104,74 @@ def _check_held_out(
             )
 
 
-def _overlap(
+def overlap(
     source: seqio.DataSource, split: str, other: seqio.DataSource, other_split: str
-) -> bool:
-    """Whether two splits share examples, as far as their sources say.
+) -> bool | None:
+    """Whether two splits share examples; None if their sources do not say.
 
-    TFDS sources share a slice of the same data set, file sources a file, and any source
-    shares a split with itself.
+    TFDS sources share a slice of the same data set, file sources a file or examples of
+    it, and any source shares a split with itself.
     """
     if source is other and split == other_split:
         return True
-    if isinstance(source, seqio.TfdsDataSource) and isinstance(
-        other, seqio.TfdsDataSource
-    ):
-        return any(
-            a.name == b.name and max(a.start, b.start) < min(a.stop, b.stop)
-            for a in _tfds_slices(source, split)
-            for b in _tfds_slices(other, other_split)
-        )
-    if isinstance(source, seqio.FileDataSource) and isinstance(
-        other, seqio.FileDataSource
-    ):
-        return not set(source.list_shards(split)).isdisjoint(
-            other.list_shards(other_split)
-        )
-    return False
+    first, second = slices(source, split), slices(other, other_split)
+    kinds = {type(part.name) for part in (*first, *second)}
+    if not (first and second) or len(kinds) > 1:
+        return None
+    return any(
+        a.name == b.name and max(a.start, b.start) < min(a.stop, b.stop)
+        for a in first
+        for b in second
+    )
 
 
-class _TfdsSlice(NamedTuple):
-    """Examples [start, stop) of a data set's split."""
+END = 10**12  # of what has no known end
 
-    name: tuple[str | None, str]
-    start: int
-    stop: int
+
+class Slice(NamedTuple):
+    """Examples [start, stop) of a file, or of a data set's split in TFDS."""
+
+    name: str | tuple[str | None, str]
+    start: int = 0
+    stop: int = END
+
+
+def slices(source: seqio.DataSource, split: str) -> list[Slice]:
+    """What a split is made of, as far as its source says; [] if it does not.
+
+    A source that is none of seqio's may have a method `slices` of the split: of each file
+    (path, start, stop), where a stop of None is the end.
+    """
+    if isinstance(source, seqio.TfdsDataSource):
+        return _tfds_slices(source, split)
+    if isinstance(source, seqio.FileDataSource):
+        return [Slice(path) for path in source.list_shards(split)]
+    find = getattr(source, "slices", None)
+    return [
+        Slice(path, start, END if stop is None else stop)
+        for path, start, stop in (find(split) if find else ())
+    ]
 
 
 class _HugeSplits(dict):
     """Stands for the splits of a data set whose sizes are not known before download."""
-
-    SIZE = 10**12
 
     def __contains__(self, name: object) -> bool:
         return True
 
     def __missing__(self, name: str) -> tfds.core.SplitInfo:
         return tfds.core.SplitInfo(
-            name=name, shard_lengths=[self.SIZE], num_bytes=0, filename_template=None
+            name=name, shard_lengths=[END], num_bytes=0, filename_template=None
         )
 
 
-def _tfds_slices(source: seqio.TfdsDataSource, split: str) -> list[_TfdsSlice]:
+def _tfds_slices(source: seqio.TfdsDataSource, split: str) -> list[Slice]:
     """The slices of TFDS splits that a source's split is made of."""
     data_set, _ = source.tfds_dataset.get_split_params(split)
     instruction = tfds.core.ReadInstruction.from_spec(
         source.tfds_dataset._map_split(split)
     )
     return [
-        _TfdsSlice(
-            (data_set, part.splitname), part.from_ or 0, part.to or _HugeSplits.SIZE
-        )
+        Slice((data_set, part.splitname), part.from_ or 0, part.to or END)
         for part in instruction.to_absolute(_HugeSplits())
     ]

@@ -1,6 +1,6 @@
 """What is logged of λ, and the end of a run that cannot learn it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import concurrent.futures
 from typing import Any
 
@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from t5x import metrics as t5x_metrics, trainer
 
-from gbt_t5x import checks, hyperparams
+from gbt_t5x import checks, hyperparams, layout
 
 _GUIDANCE_METRICS = ("loss", "loss_per_nonpadding_target_token", "accuracy")
 _SKIPPED = "guidance/skipped"
 _VALUES = "hyperparams/"
+_EFFECTIVE = "learning_rate/effective"
+_RANGE = {layout.LOWEST: np.min, layout.MEDIAN: np.median, layout.HIGHEST: np.max}
 
 
 @flax.struct.dataclass
@@ -57,7 +59,7 @@ def of_step(
     values = hyperparams.values(raw)
     scalars = {f"{_VALUES}{name}": x for name, x in values.items()}
     scalars["guidance/at_bound"] = at_bound
-    scalars["learning_rate/effective"] = learning_rate * values.get("alpha", 1.0)
+    scalars[_EFFECTIVE] = learning_rate * values.get("alpha", 1.0)
     return {name: clu_metrics.LastValue(x, jnp.ones(())) for name, x in scalars.items()}
 
 
@@ -98,6 +100,17 @@ class _OfGroup(clu_metrics.Metric):
         return self.metric.compute()[self.group]
 
 
+@flax.struct.dataclass
+class _OfAllGroups(clu_metrics.Metric):
+    """One number of all groups' numbers."""
+
+    metric: clu_metrics.Metric
+    function: Callable[[np.ndarray], Any] = flax.struct.field(pytree_node=False)
+
+    def compute(self):
+        return self.function(np.asarray(self.metric.compute()))
+
+
 class GuidedMetricsManager:
     """A metrics manager that knows of groups, and of meta-updates that were skipped.
 
@@ -131,6 +144,8 @@ class GuidedMetricsManager:
     ) -> concurrent.futures.Future:
         """Writes the metrics of steps; NAME, of an array, becomes NAME/GROUP.
 
+        Of λ and the effective learning rate of many groups, the range is written too.
+
         Returns:
             A future of the summary. It raises ValueError if the last `max_skipped`
             meta-updates were all skipped.
@@ -140,6 +155,12 @@ class GuidedMetricsManager:
             if self._groups and jnp.ndim(getattr(metric, "total", 0.0)):
                 for i, group in enumerate(self._groups):
                     split[f"{name}/{group}"] = _OfGroup(metric, i)
+                if len(self._groups) > layout.MOST_LINES and (
+                    name.startswith(_VALUES) or name == _EFFECTIVE
+                ):
+                    for which, function in _RANGE.items():
+                        tag = layout.range_tag(name, which)
+                        split[tag] = _OfAllGroups(metric, function)
             else:
                 split[name] = metric
         checked: concurrent.futures.Future = concurrent.futures.Future()

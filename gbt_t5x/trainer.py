@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from t5x import trainer, utils
 
-from gbt_t5x import checks, guidance, optimizers, ordering, summaries
+from gbt_t5x import checks, guidance, layout, optimizers, ordering, summaries
 
 
 class GuidedTrainer(trainer.Trainer):
@@ -36,7 +36,8 @@ class GuidedTrainer(trainer.Trainer):
         learning_rate/effective      times alpha
 
     with /GROUP behind if parameters are in groups. Summaries have the mean of ĝ and of
-    guidance/ over the steps that moved λ, NaN if none did.
+    guidance/ over the steps that moved λ, NaN if none did. TensorBoard has a page of what
+    λ did (`layout`).
     """
 
     def __init__(
@@ -77,10 +78,14 @@ class GuidedTrainer(trainer.Trainer):
                 f"{type(definition).__name__}: set OPTIMIZER"
             )
         self._optimizer: optimizers.GuidedOptimizer = definition
+        groups = definition.group_names(self.train_state.params)
+        layout.write(
+            self.train_metrics_manager.summary_writer,
+            list(self.train_state._optimizer.state.hyperparams),
+            groups,
+        )
         self.train_metrics_manager: Any = summaries.GuidedMetricsManager(
-            self.train_metrics_manager,
-            definition.group_names(self.train_state.params),
-            max_skipped,
+            self.train_metrics_manager, groups, max_skipped
         )
         _check_configs(guidance_dataset_cfg, train_dataset_cfg)
         checks.check_count("GUIDANCE_PERIOD", guidance_period)

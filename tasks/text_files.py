@@ -97,6 +97,12 @@ class TextFileSource(seqio.DataSource):
             found = found.take(stop - start)
         return found.map(_document, num_parallel_calls=tf.data.AUTOTUNE)
 
+    def slices(self, split: str) -> list[tuple[str, int, int | None]]:
+        """(path, start, stop) of what a split has of each file."""
+        first, *others = self.list_shards(split)
+        _, start, stop = self._documents[split]
+        return [(first, start, stop), *((path, 0, None) for path in others)]
+
     def damaged_file(self, split: str) -> str | None:
         """What is wrong with a file of the split that was being read."""
         return lines.damaged_file(self.list_shards(split))

@@ -43,6 +43,11 @@ class TsvSource(seqio.DataSource):
         exists = tf.io.gfile.exists
         return [path if exists(path) or not exists(f"{path}.gz") else f"{path}.gz"]
 
+    def slices(self, split: str) -> list[tuple[str, int, int | None]]:
+        """(path, start, stop) of the split's lines."""
+        (path,) = self.list_shards(split)
+        return [(path, *self._lines[split][1:])]
+
     def damaged_file(self, split: str) -> str | None:
         """What is wrong with the split's file."""
         return lines.damaged_file(self.list_shards(split))

@@ -80,7 +80,7 @@ def test_guidance_is_not_trained_on(name):
     for task in seqio.get_subtasks(seqio.get_mixture_or_task(name)):
         if "guidance" in task.splits:
             for split in set(task.splits) - {"guidance"}:
-                assert not guidance._overlap(task.source, "guidance", task.source, split)
+                assert not guidance.overlap(task.source, "guidance", task.source, split)
 
 
 def test_mixtures_are_proportional():

@@ -9,7 +9,7 @@ from t5x import partitioning
 import tensorflow as tf
 
 from gbt_t5x import guidance
-from gbt_t5x.tasks import c4  # noqa: F401, registers the task
+from gbt_t5x.tasks import c4, text_files, tsv  # noqa: F401, c4 registers the task
 import tiny
 
 
@@ -135,11 +135,11 @@ def test_batch_that_does_not_divide_into_microbatches():
 def test_slices_of_a_tfds_split(train, held_out, overlap):
     splits = {"train": train, "guidance": held_out}
     source = seqio.TfdsDataSource("c4/en:3.1.0", splits=splits)
-    assert guidance._overlap(source, "guidance", source, "train") is overlap
+    assert guidance.overlap(source, "guidance", source, "train") is overlap
     other = seqio.TfdsDataSource("c4/en:3.1.0", splits=splits)
-    assert guidance._overlap(other, "guidance", source, "train") is overlap
+    assert guidance.overlap(other, "guidance", source, "train") is overlap
     elsewhere = seqio.TfdsDataSource("c4/de:3.1.0", splits=splits)
-    assert not guidance._overlap(elsewhere, "guidance", source, "train")
+    assert not guidance.overlap(elsewhere, "guidance", source, "train")
 
 
 def test_a_file_in_both_splits(tmp_path):
@@ -147,16 +147,45 @@ def test_a_file_in_both_splits(tmp_path):
         (tmp_path / name).write_text("text\n")
     patterns = {"train": f"{tmp_path}/[ab]", "guidance": f"{tmp_path}/c"}
     source = seqio.TextLineDataSource(patterns)
-    assert not guidance._overlap(source, "guidance", source, "train")
+    assert not guidance.overlap(source, "guidance", source, "train")
     patterns["guidance"] = f"{tmp_path}/[bc]"
     source = seqio.TextLineDataSource(patterns)
-    assert guidance._overlap(source, "guidance", source, "train")
+    assert guidance.overlap(source, "guidance", source, "train")
+
+
+@pytest.mark.parametrize(
+    ("train", "held_out", "overlap"),
+    [((8,), (0, 8), False), ((7,), (0, 8), True), ((0, 4), (4, 8), False)],
+)
+def test_lines_of_a_file(train, held_out, overlap, tmp_path):
+    file = tmp_path / "train.tsv"
+    file.write_text("a\tb\n" * 20)
+    splits = {"train": train, "guidance": held_out}
+    documents = text_files.TextFileSource(
+        {k: text_files.Documents(str(file), *span) for k, span in splits.items()}
+    )
+    pairs = tsv.TsvSource(
+        {k: tsv.Lines(str(file), *span) for k, span in splits.items()}, ("de", "en")
+    )
+    for source in (documents, pairs):
+        assert guidance.overlap(source, "guidance", source, "train") is overlap
+    assert guidance.overlap(pairs, "guidance", documents, "train") is overlap
+
+
+def test_overlap_that_sources_do_not_say():
+    said = seqio.TfdsDataSource("c4/en:3.1.0", splits={"train": "train"})
+    unsaid = seqio.FunctionDataSource(
+        lambda split, shuffle_files: None, splits=["train", "guidance"]
+    )
+    assert guidance.overlap(unsaid, "guidance", unsaid, "train") is None
+    assert guidance.overlap(unsaid, "guidance", said, "train") is None
+    assert guidance.overlap(unsaid, "train", unsaid, "train") is True
 
 
 def test_c4_holds_its_guidance_documents_out():
     source = seqio.get_mixture_or_task("guided_c4_span_corruption").source
     for split in ("train", "validation"):
-        assert not guidance._overlap(source, "guidance", source, split)
+        assert not guidance.overlap(source, "guidance", source, split)
 
 
 def tokens(name, token, splits):

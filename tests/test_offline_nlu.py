@@ -64,7 +64,7 @@ def test_splits_have_sizes_and_share_no_text(name, examples):
 def test_guidance_batch_is_held_out():
     for name in TASKS:
         source = seqio.TaskRegistry.get(name).source
-        assert not guidance._overlap(source, "guidance", source, "train")
+        assert not guidance.overlap(source, "guidance", source, "train")
 
 
 @pytest.mark.parametrize(

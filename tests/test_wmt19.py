@@ -210,7 +210,7 @@ def test_guidance_is_held_out(name):
     assert len(pairs["guidance"]) + len(pairs["train"]) == len(whole)
     assert 0.85 < len(pairs["guidance"]) / wmt19.GUIDANCE_PAIRS < 0.95
     source = seqio.get_mixture_or_task(name).source
-    assert not guidance._overlap(source, "guidance", source, "train")
+    assert not guidance.overlap(source, "guidance", source, "train")
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -22,15 +22,18 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
 
-def parser(name: str, description: str, example: str) -> argparse.ArgumentParser:
+def parser(
+    name: str, description: str, example: str, package: str = "gbt_t5x.studies"
+) -> argparse.ArgumentParser:
     """The parser of `python -m gbt_t5x.studies.NAME`.
 
     Args:
         name: of the module.
         description: what the command does.
         example: a command line, after the name, or several lines of them.
+        package: that the module is in.
     """
-    prog = f"python -m gbt_t5x.studies.{name}"
+    prog = f"python -m {package}.{name}"
     lines = "".join(f"\n  {prog} {line}" for line in example.splitlines())
     return _Parser(
         prog=prog,
@@ -140,14 +143,16 @@ class Progress:
     The time left takes for each part the mean of those that were done here.
     """
 
-    def __init__(self, parts: int, noun: str, jobs: int = 1):
+    def __init__(self, parts: int, noun: str, jobs: int = 1, after: float = 0.0):
         """Begins.
 
         Args:
             parts: how many there are.
             noun: what they are, in the plural.
             jobs: how many are worked on at once.
+            after: seconds that pass before the first line.
         """
+        self._first_line = now() + after
         self._parts, self._noun, self._jobs = parts, noun, jobs
         self._done = 0
         self._seconds: list[float] = []
@@ -163,6 +168,8 @@ class Progress:
         if seconds is not None:
             self._seconds.append(seconds)
             what += f" in {duration(seconds)}"
+        if now() < self._first_line:
+            return
         so_far = f"{self._done}/{self._parts} {self._noun}{self._left()}"
         print(f"[{so_far}] {what}", file=sys.stderr, flush=True)
 

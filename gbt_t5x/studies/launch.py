@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 import concurrent.futures
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -292,8 +293,15 @@ class _Processes:
 def _pool(
     jobs: int, processes: _Processes
 ) -> Iterator[concurrent.futures.ThreadPoolExecutor]:
-    """Threads that wait for processes; at an exception these are stopped first."""
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+    """Threads that wait for processes; at an exception these are stopped first.
+
+    Each has its share of the cores, and its processes inherit it: two of XLA's pools of
+    threads on the same cores wait for each other.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    shares = itertools.cycle([cores[i::jobs] or cores for i in range(jobs)])
+    take_share = lambda: os.sched_setaffinity(0, next(shares))  # of the calling thread
+    with concurrent.futures.ThreadPoolExecutor(jobs, initializer=take_share) as pool:
         try:
             yield pool
         except BaseException:
