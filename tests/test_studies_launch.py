@@ -33,6 +33,7 @@ if "WAIT" in arguments and not os.path.exists("go_on"):
     time.sleep(60)
 if "MEET" in arguments:
     (model_dir / "here").touch()
+    (model_dir / "cores").write_text(str(sorted(os.sched_getaffinity(0))))
     for _ in range(600):
         if len(list(model_dir.parent.parent.glob("*/0/here"))) == 2:
             sys.exit(0)
@@ -155,9 +156,14 @@ def test_failures_may_be_recorded(folder, capfd):
 
 
 def test_jobs_run_at_once(folder):
-    """Each of two ends when the other has begun."""
+    """Each of two ends when the other has begun, and has half of the cores."""
     two = [launch.Variant(name, [], ["MEET = 1"]) for name in "ab"]
     launch.train(two, folder, jobs=2)
+    cores = os.sched_getaffinity(0)
+    shares = [set(json.loads((folder / name / "0/cores").read_text())) for name in "ab"]
+    if len(cores) > 1:
+        assert not shares[0] & shares[1]
+    assert shares[0] | shares[1] == cores
 
 
 def test_a_stopped_study_stops_its_runs_and_goes_on(folder, tmp_path):

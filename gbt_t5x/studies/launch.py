@@ -298,9 +298,10 @@ def _pool(
     Each has its share of the cores, and its processes inherit it: two of XLA's pools of
     threads on the same cores wait for each other.
     """
-    cores = sorted(os.sched_getaffinity(0))
+    pins = hasattr(os, "sched_setaffinity")  # of the calling thread
+    cores = sorted(os.sched_getaffinity(0)) if pins else []
     shares = itertools.cycle([cores[i::jobs] or cores for i in range(jobs)])
-    take_share = lambda: os.sched_setaffinity(0, next(shares))  # of the calling thread
+    take_share = lambda: os.sched_setaffinity(0, next(shares)) if pins else None
     with concurrent.futures.ThreadPoolExecutor(jobs, initializer=take_share) as pool:
         try:
             yield pool
