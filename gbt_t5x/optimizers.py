@@ -156,6 +156,11 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
         )
 
     @property
+    def hyperparams(self) -> list[str]:
+        """Names of those that are learned."""
+        return [h.name for h in self._hyperparams]
+
+    @property
     def keeps_sensitivity(self) -> bool:
         """Whether the state is a `SensitiveState`."""
         return self._discount is not None

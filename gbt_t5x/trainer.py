@@ -81,7 +81,7 @@ class GuidedTrainer(trainer.Trainer):
         groups = definition.group_names(self.train_state.params)
         layout.write(
             self.train_metrics_manager.summary_writer,
-            list(self.train_state._optimizer.state.hyperparams),
+            definition.hyperparams,
             groups,
         )
         self.train_metrics_manager: Any = summaries.GuidedMetricsManager(

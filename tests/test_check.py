@@ -10,7 +10,7 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from gbt_t5x.tasks import check, cpython_docs, survey
+from gbt_t5x.tasks import check, cpython_docs, survey, translation
 import mock_tfds
 import small_tasks
 
@@ -252,8 +252,18 @@ def test_data_that_is_not_there(
         line = refused(capsys, task)
         assert re.match(r"error: data set glue/rte/\d.0.0 of task ", line)
         assert "TFDS_DATA_DIR" in line and "tfds build" in line
+    # Other tests put both into the folder of this process.
+    documents = seqio.TaskRegistry.get(
+        "guided_c4_files_span_corruption"
+    ).source._documents
+    for split, found in documents.items():
+        elsewhere = found._replace(pattern=f"{tmp_path}/{split}*")
+        monkeypatch.setitem(documents, split, elsewhere)
     line = refused(capsys, "guided_c4_files_span_corruption")
     assert "no file " in line and "GBT_T5X_DATA_DIR" in line
+    vocabulary = translation.vocabulary("wmt19_de_en")
+    monkeypatch.setattr(vocabulary, "_sentencepiece_model_file", f"{tmp_path}/none.model")
+    monkeypatch.setattr(vocabulary, "_model", None)
     line = refused(capsys, "wmt19_de_en")
     assert "no vocabulary at " in line
 

@@ -8,7 +8,8 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from gbt_t5x import guidance, scores
+from gbt_t5x import guidance
+from gbt_t5x.studies import suites
 from gbt_t5x.tasks import glue, squad, super_glue  # noqa: F401, registers the tasks
 import mock_tfds
 
@@ -312,7 +313,7 @@ def test_metrics_are_those_computed_by_hand(name):
     assert {k: float(v) for k, v in found.items()} == pytest.approx(expected)
     of_tables = {
         metric.key
-        for tasks in scores.SUITES.values()
+        for tasks in suites.SUITES.values()
         for row in tasks
         for metric in row.metrics
         if metric.task == f"guided_{name}"
