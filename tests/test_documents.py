@@ -62,8 +62,8 @@ def test_quickstart_numbers_in_the_readme_are_those_of_the_gin_files():
     assert f"quickstart's {int(bindings['TRAIN_STEPS']):,} steps" in text
     rate = re.search(r"quickstart's [\d,]+ steps need (\S+)\.$", text, re.M)
     assert float(rate.group(1)) == float(bindings["META_LEARNING_RATE"])
-    steps = re.search(r"^ +steps +(\d+) +(\d+)$", text, re.M)
-    assert steps.groups() == (bindings["TRAIN_STEPS"],) * 2
+    steps = re.search(r"^ +steps +(\d+) +(\d+) +(\d+)$", text, re.M)
+    assert steps.groups() == (bindings["TRAIN_STEPS"],) * 3
 
 
 def test_translation_document_names_macros_of_the_gin_files():

@@ -102,6 +102,10 @@ def test_a_few_groups_have_rows_and_many_a_range(baseline, tmp_path, capsys):
     assert "alpha at step 20, 10 groups" in text
     assert "0.2500 to 2.5000" in text
     assert "layer_2" not in text
+    one = write_run(tmp_path / "one", {20: 2.0}, [1.0], {"alpha": [3.0]})
+    text = run(capsys, baseline, one, guided)
+    assert "alpha at step 20, 10 groups" in text  # the one alpha is no group
+    assert "3.0000" in text and "0.2500 to 2.5000" in text
 
 
 def test_runs_without_learned_hyperparameters_compare(baseline, tmp_path, capsys):

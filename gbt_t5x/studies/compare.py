@@ -101,7 +101,8 @@ def _schedules(compared: Sequence[seeds.Seeds]) -> list[_Column]:
             ]
             continue
         for step in sorted(set().union(*(ends[name] for name in names))):
-            heading = f"{kind} at step {step}, {len(names)} groups"
+            number = sum("/" in name for name in names)
+            heading = f"{kind} at step {step}, {number} groups"
             columns.append((heading, [_at(s, names, step) for s in compared]))
     return columns
 
