@@ -84,11 +84,10 @@ def find(name: str, modules: Sequence[str] = ()) -> Any:
     if name not in known():
         from gbt_t5x import tasks
 
-        ours = [module.name for module in pkgutil.iter_modules(tasks.__path__)]
-        for module in (*ours, "t5.data.mixtures"):
-            if module not in _OTHERS:
-                full = module if "." in module else f"{tasks.__name__}.{module}"
-                importlib.import_module(full)
+        ours = {module.name for module in pkgutil.iter_modules(tasks.__path__)}
+        for module in sorted(ours.difference(_OTHERS)):
+            importlib.import_module(f"{tasks.__name__}.{module}")
+        importlib.import_module("t5.data.mixtures")
     if name in known():
         return seqio.get_mixture_or_task(name)
     import difflib

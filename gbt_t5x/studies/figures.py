@@ -132,23 +132,11 @@ def _draw_panel(axes: mpl_axes.Axes, panel: Panel) -> None:
         axes.plot(steps, values, label=line.label, lw=1.8, marker=marker, ms=3.5, **look)
         if line.low is None or line.high is None:
             continue
+        band = (list(line.low), list(line.low.values()), list(line.high.values()))
         if line.bars:
-            axes.vlines(
-                list(line.low),
-                list(line.low.values()),
-                list(line.high.values()),
-                color=look["color"],
-                lw=1.2,
-            )
+            axes.vlines(*band, color=look["color"], lw=1.2)
         else:
-            axes.fill_between(
-                list(line.low),
-                list(line.low.values()),
-                list(line.high.values()),
-                color=look["color"],
-                alpha=0.16,
-                lw=0,
-            )
+            axes.fill_between(*band, color=look["color"], alpha=0.16, lw=0)
     for index, value in panel.levels.items():
         axes.axhline(value, color=style(index)["color"], lw=1.2, ls=":", zorder=1)
     _scale(axes, panel)
