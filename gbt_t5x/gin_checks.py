@@ -22,6 +22,7 @@ Config = Mapping[tuple[str, str], Mapping[str, Any]]  # (scope, selector) -> par
 _RATE, _SCHEDULE = "META_LEARNING_RATE", "SCHEDULE"
 _COUNTS = ("GUIDANCE_BATCH_SIZE", "GUIDANCE_BATCHES", "GUIDANCE_PERIOD", "MAX_SKIPPED")
 _GUIDED, _REPLAY = ("GuidedOptimizer", "GuidedTrainer"), "ReplayedOptimizer"
+_DEFAULT_SCHEDULE = "create_learning_rate_scheduler"
 _OPTIONAL_COUNT = "EVALUATOR_NUM_EXAMPLES"  # None for all
 
 
@@ -29,13 +30,15 @@ def check(config: Config) -> None:
     """A finalize hook of gin.
 
     Raises:
-        ValueError: a macro is set that nothing refers to, guidance or a replay is
-            configured and not used, or a number of its rows, batches or steps is below 1.
+        ValueError: a macro is set that nothing refers to; guidance, a replay or a
+            schedule is configured and not used; or a number of its rows, batches or steps
+            is below 1.
     """
     packages = {selector.partition(".")[0] for _, selector in config}
     if not packages.isdisjoint(("t5x", "gbt_t5x")):
         _check_macros(config)
         _check_guidance(config)
+        _check_learning_rate(config)
         _check_counts(config)
 
 
@@ -144,6 +147,23 @@ def _check_guidance(config: Config) -> None:
                 "a file after gin/guidance/next_batch.gin gives guidance data: include "
                 "'gbt_t5x/gin/guidance/next_batch.gin' last"
             )
+
+
+def _check_learning_rate(config: Config) -> None:
+    """Raises ValueError if T5X's trainer has a schedule of its own, and is not used."""
+    schedules = {
+        selector.rpartition(".")[2]: _value(config, parameters["learning_rate_fn"])
+        for (_, selector), parameters in config.items()
+        if "learning_rate_fn" in parameters
+    }
+    own, guided = (
+        getattr(schedules.get(name), "selector", "") for name in ("Trainer", _GUIDED[1])
+    )
+    if guided.endswith(_DEFAULT_SCHEDULE) and not own.endswith(_DEFAULT_SCHEDULE):
+        raise ValueError(
+            f"trainer.Trainer.learning_rate_fn is @{own}, which guidance does not use: "
+            f"set LEARNING_RATE_FN = @{own}() after the files of gin/guidance"
+        )
 
 
 def _check_counts(config: Config) -> None:

@@ -1,5 +1,7 @@
 """Settings that a run would ignore are errors."""
 
+import re
+
 import gin
 import pytest
 
@@ -11,6 +13,7 @@ MODEL, RUN = "gin/models/quickstart.gin", "gin/runs/pretrain.gin"
 GUIDANCE, FROZEN = "gin/guidance/adafactor.gin", "gin/guidance/frozen.gin"
 FINETUNE = "gin/t5_small_finetune_baseline.gin"
 TRANSLATE = "gin/offline_translation_baseline.gin"
+LINEAR = "gin/runs/linear.gin"
 NEXT_BATCH = "gin/guidance/next_batch.gin"
 REPLAY, SCHEDULE = "gin/guidance/replay.gin", "SCHEDULE = 'schedule.csv'"
 RATE = "META_LEARNING_RATE = 1e-2"
@@ -148,3 +151,22 @@ def test_guidance_after_the_model_and_run_files_is_used(user_file, lines):
 def test_the_next_batch_before_held_out_guidance_is_an_error(user_file):
     with pytest.raises(ValueError, match="next_batch.gin' last"):
         user_file(MODEL, RUN, NEXT_BATCH, GUIDANCE, RATE)
+
+
+IMPORTS = (
+    "from __gin__ import dynamic_registration\nimport optax\nfrom t5x import trainer"
+)
+OWN = "trainer.Trainer.learning_rate_fn = @optax.constant_schedule()"
+MACRO = "LEARNING_RATE_FN = @optax.constant_schedule()"
+
+
+def test_a_schedule_that_guidance_would_not_use_is_an_error(user_file):
+    with pytest.raises(ValueError, match=f"does not use: set {re.escape(MACRO)} after"):
+        user_file(IMPORTS, MODEL, RUN, GUIDANCE, RATE, OWN)
+    user_file(IMPORTS, MODEL, RUN, GUIDANCE, RATE, OWN, MACRO)
+    user_file(IMPORTS, MODEL, RUN, OWN)
+    user_file(MODEL, RUN, GUIDANCE, RATE, LINEAR, "LEARNING_RATE = 0.1")
+    with pytest.raises(
+        ValueError, match=r"LEARNING_RATE_FN = @optax.linear_schedule\(\)"
+    ):
+        user_file(MODEL, RUN, LINEAR, GUIDANCE, RATE, "LEARNING_RATE = 0.1")

@@ -67,18 +67,18 @@ def test_the_baseline_is_that_of_the_corpus(corpus):
 
 
 # At the steps 0, 5, 10, 100, 160, 180 and 200 of 200, over the peak.
-COSINE = [1.0, 0.9985, 0.9938, 0.5, 0.0955, 0.0245]
+LINEAR = [1.0, 0.975, 0.95, 0.5, 0.2, 0.1, 0.0]
 AFTER_10 = [0.0, 0.5, 1.0, 0.5413, 0.1054, 0.0272]
 SHAPES = {
-    "linear": [1.0, 0.975, 0.95, 0.5, 0.2, 0.1, 0.0],
-    "cosine": COSINE,
+    "linear": LINEAR,
+    "cosine": [1.0, 0.9985, 0.9938, 0.5, 0.0955, 0.0245],
     "warmup_stable_decay": [0.0, 0.5, 1.0, 1.0, 1.0, 0.5, 0.0],
     "adamw": AFTER_10,
     "prodigy": AFTER_10,
     "muon": AFTER_10,
     "schedule_free_adamw": [1.0] * 7,  # its warm-up is the optimizer's
     "constant": [0.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0],
-    "recipe": COSINE,
+    "recipe": LINEAR,
 }
 RECIPE_RATES = {
     "quickstart": "LEARNING_RATE = 0.04",

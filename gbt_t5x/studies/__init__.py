@@ -7,6 +7,7 @@ Every command is `python -m gbt_t5x.studies.NAME`, and has --help:
     schedules   what a guided run learned, as CSV and as a gin file that replays it
     scores      the paper's Tables 3, 6 and 7, from evaluations of T5X
     sources     trains by each source of the guidance gradient, and compares
+    transfer    trains a larger model by what a small one learned, and compares
 
 Modules are imported by name: `from gbt_t5x.studies import runs`.
 """

@@ -17,6 +17,41 @@ from gbt_t5x.studies import runs
 _TAG = "hyperparams/"
 
 
+def write(
+    model_dir: str | os.PathLike,
+    csv: str,
+    gin: str | None = None,
+    steps: int | None = None,
+) -> schedule_lib.Schedule:
+    """Writes what a guided run learned.
+
+    Args:
+        model_dir: its MODEL_DIR.
+        csv: the file that is written.
+        gin: the gin file, if one is wanted, which names the other.
+        steps: the last step of what the gin file replays; by default as it was learned.
+
+    Returns:
+        What the CSV file has.
+
+    Raises:
+        ValueError: it is no folder of a guided run, or there are not so many steps.
+    """
+    schedule = read(model_dir)
+    texts = {csv: schedule_lib.write(schedule)}
+    if gin:
+        absolute = csv if "://" in csv else os.path.abspath(csv)
+        if steps is not None:
+            schedule.stretched(steps)  # checks it
+        settings = runs.read_settings(epath.Path(model_dir) / "config.gin")
+        texts[gin] = gin_text(schedule, absolute, settings, steps)
+    for file, text in texts.items():
+        path = epath.Path(file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return schedule
+
+
 def read(model_dir: str | os.PathLike) -> schedule_lib.Schedule:
     """Reads what a guided run learned.
 

@@ -5,9 +5,6 @@ The CSV file is that of `gbt_t5x.schedule`; `gbt_t5x.studies.exports` has what i
 
 import argparse
 from collections.abc import Sequence
-import os
-
-from etils import epath
 
 from gbt_t5x.studies import commands
 
@@ -37,31 +34,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _main(options: argparse.Namespace) -> None:
     if options.steps is not None and not options.gin:
         raise ValueError("--steps is for the gin file: add --gin FILE")
-    from gbt_t5x import schedule as schedule_lib  # which takes JAX
-    from gbt_t5x.studies import exports, runs
+    from gbt_t5x.studies import exports  # which takes JAX
 
-    schedule = exports.read(options.model_dir)
-    text = ""
-    if options.gin:
-        path = options.csv if "://" in options.csv else os.path.abspath(options.csv)
-        if options.steps is not None:
-            schedule.stretched(options.steps)  # checks it
-        settings = runs.read_settings(epath.Path(options.model_dir) / "config.gin")
-        text = exports.gin_text(schedule, path, settings, options.steps)
-    _write(options.csv, schedule_lib.write(schedule))
+    schedule = exports.write(options.model_dir, options.csv, options.gin, options.steps)
     names = ", ".join(schedule.table)
     of = f" of {len(schedule.groups)} groups" if schedule.groups else ""
     first, last = schedule.steps[0], schedule.steps[-1]
     print(f"{options.csv}: {names}{of}, steps {first} to {last}")
     if options.gin:
-        _write(options.gin, text)
         print(f"{options.gin}: include it after the run's model and run files")
-
-
-def _write(file: str, text: str) -> None:
-    path = epath.Path(file)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
 
 
 if __name__ == "__main__":
