@@ -5,13 +5,13 @@ import dataclasses
 import inspect
 from typing import Any
 
-from flax import core, serialization, traverse_util
+from flax import core, traverse_util
 import jax
 import jax.numpy as jnp
 import optax
 from t5x import optimizers
 
-from gbt_t5x import optax_checks
+from gbt_t5x import optax_checks, optax_state as optax_state_lib
 
 
 class OptaxOptimizer(optimizers.OptimizerDef):
@@ -76,13 +76,13 @@ class OptaxOptimizer(optimizers.OptimizerDef):
 
     def optax_state(self, params: Any, param_states: Any) -> Any:
         """The optax state of `param_states`."""
-        return _unpack(param_states, self.optax_state_shape(params))
+        return optax_state_lib.unpack(param_states, self.optax_state_shape(params))
 
     def init_state(self, params: Any) -> optimizers.OptimizerState:
         if not self._is_checked:
             name = type(self.hyper_params).__name__
             optax_checks.check_update(name, self._with_rate, params)
-        param_states = _pack(self._initial.init(params))
+        param_states = optax_state_lib.pack(self._initial.init(params))
         return optimizers.OptimizerState(jnp.asarray(0, jnp.int32), param_states)
 
     def apply_gradient(self, hyper_params, params, state, grads):
@@ -90,7 +90,7 @@ class OptaxOptimizer(optimizers.OptimizerDef):
         optax_state = self.optax_state(params, state.param_states)
         updates, optax_state = transformation.update(grads, optax_state, params)
         return optax.apply_updates(params, updates), optimizers.OptimizerState(
-            state.step + 1, _pack(optax_state)
+            state.step + 1, optax_state_lib.pack(optax_state)
         )
 
     def derive_logical_axes(
@@ -114,49 +114,3 @@ class OptaxOptimizer(optimizers.OptimizerDef):
         )
         state = optimizers.OptimizerState(None, param_states)
         return optimizer.replace(target=param_logical_axes, state=state)
-
-
-def _pack(optax_state: Any) -> dict[str, Any]:
-    """Nested dictionaries of what checkpoints can keep.
-
-    Keys, typed or not, become the float32 of their bytes: T5X restores all of a state as
-    float32, which rounds larger numbers. Empty nodes and arrays of size 0 are left out.
-    """
-    flat = traverse_util.flatten_dict(serialization.to_state_dict(optax_state))
-    return traverse_util.unflatten_dict(
-        {
-            path: _bytes(x) if _is_key(x) or x.dtype == jnp.uint32 else x
-            for path, x in flat.items()
-            if x is not None and x.size
-        }
-    )
-
-
-def _bytes(x: Any) -> jax.Array:
-    numbers = jax.random.key_data(x) if _is_key(x) else x
-    return jax.lax.bitcast_convert_type(numbers, jnp.uint8).astype(jnp.float32)
-
-
-def _unpack(packed: Any, optax_state: Any) -> Any:
-    """An optax state, like the given one, with the values of `_pack`."""
-    shapes = serialization.to_state_dict(optax_state)
-    flat = traverse_util.flatten_dict(shapes, keep_empty_nodes=True)
-    packed = traverse_util.flatten_dict(packed)
-    for path, like in flat.items():
-        if like is None or like is traverse_util.empty_node:
-            continue
-        if not like.size:
-            flat[path] = jnp.empty(like.shape, like.dtype)
-        elif _is_key(like) or like.dtype == jnp.uint32:
-            numbers = packed[path].astype(jnp.uint8)
-            flat[path] = jax.lax.bitcast_convert_type(numbers, jnp.uint32)
-            if _is_key(like):
-                impl = jax.random.key_impl(jnp.empty(like.shape, like.dtype))
-                flat[path] = jax.random.wrap_key_data(flat[path], impl=impl)
-        else:
-            flat[path] = packed[path]
-    return serialization.from_state_dict(optax_state, traverse_util.unflatten_dict(flat))
-
-
-def _is_key(x: Any) -> bool:
-    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)

@@ -16,6 +16,8 @@ from gbt_t5x import (
     hypergradient as hypergradient_lib,
     hyperparams as hyperparams_lib,
     learnable,
+    meta_optimizer as meta_optimizer_lib,
+    optax_state,
     optimizer_checks,
     ordering,
     rounding,
@@ -35,13 +37,14 @@ class GuidedState(struct.PyTreeNode):
         param_states: the base optimizer's.
         hyperparams: name -> raw λ, (), float32; with groups, (groups,), in the order of
             `GuidedOptimizer.group_names`.
-        meta_state: Adam's moments of the hypergradient, and its count.
+        meta_state: the meta-optimizer's, see `optax_state.pack`: Adam's moments of the
+            hypergradient, `mu` and `nu`, and its `count`.
     """
 
     step: jax.Array
     param_states: Any
     hyperparams: dict[str, jax.Array]
-    meta_state: optax.ScaleByAdamState
+    meta_state: dict[str, Any]
 
 
 class SensitiveState(GuidedState):
@@ -62,8 +65,7 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
     """Runs a stock optimizer with hyper-parameters from its own state.
 
     The learning rate is the trainer's schedule times alpha. `trainer.GuidedTrainer`
-    moves λ by Adam (β1 0.9, β2 0.999, ε 1e-8: Appendix C.5). Under T5X's own trainer λ
-    keeps its initial value.
+    moves λ by a meta-optimizer. Under T5X's own trainer λ keeps its initial value.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
         bounds: Mapping[str, tuple[float, float]] | None = None,
         sensitivity_dtype: str | None = None,
         fixed_mean: Sequence[str] = (),
+        meta_optimizer: optax.GradientTransformation | None = None,
     ):
         """Constructs the optimizer.
 
@@ -85,8 +88,8 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
                 `optax_optimizer.OptaxOptimizer`. All but alpha start from its settings;
                 what is not learned keeps its setting.
             hyperparams: which of `hyperparams.ACTIVATIONS` to learn.
-            meta_learning_rate: η̂ >= 0, the step size of Adam on λ; 0 learns nothing. Or
-                hyper-parameter -> its own, of all that are learned.
+            meta_learning_rate: η̂ >= 0, the step size of the meta-optimizer on λ; 0 learns
+                nothing. Or hyper-parameter -> its own, of all that are learned.
             initial_alpha: the factor on the schedule that alpha starts from.
             groups: (name, expression) pairs, see `groups.Groups`; every group learns its
                 own hyper-parameters. None: one of each for all parameters.
@@ -103,14 +106,16 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
                 groups, before activation: the geometric mean of alpha stays what it was.
                 How the learning rate is divided among the groups is then learned, and its
                 level is the schedule's.
+            meta_optimizer: of λ, an optax transformation without a learning rate (see
+                `meta_optimizer`); None for Adam's.
 
         Raises:
             ValueError: an unknown or repeated hyper-parameter, one that the base
                 optimizer does not have or that has no gradient in it, an initial value
                 outside its interval, an interval outside its domain, a wrong expression,
                 η̂ < 0, γ outside [0, 1), an unknown dtype or one of sensitivities that are
-                not kept, a mean to keep without groups or of what is not learned, or
-                what is no number or optimizer.
+                not kept, a mean to keep without groups or of what is not learned, a
+                meta-optimizer that η̂ cannot scale, or what is no number or optimizer.
         """
         optimizer_checks.check(
             base,
@@ -141,7 +146,7 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
                 hyperparams, meta_learning_rate
             ).items()
         }
-        self._adam = optax.scale_by_adam()
+        self._meta_optimizer = meta_optimizer_lib.make(meta_optimizer, hyperparams)
         self._fixed_mean = frozenset(fixed_mean)
         self._discount = None if discount is None else float(discount)
         self._dtype = optimizer_checks.sensitivity_dtype(sensitivity_dtype, discount)
@@ -173,7 +178,7 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
             step=base_state.step,
             param_states=base_state.param_states,
             hyperparams=raw,
-            meta_state=self._adam.init(raw),
+            meta_state=optax_state.pack(self._meta_optimizer.init(raw)),
         )
         return self.with_sensitivity(state, params) if self.keeps_sensitivity else state
 
@@ -380,40 +385,43 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
     def apply_hypergradient(
         self, state: GuidedState, hypergradient: Mapping[str, Any], loss: Any = ()
     ) -> tuple[GuidedState, jax.Array]:
-        """λ_t+1 = Adam(λ_t, ĝ_t; η̂), in its interval, if ĝ_t can be learned from.
+        """λ_t+1 = Ω̂(λ_t, ĝ_t; η̂), in its interval, if ĝ_t can be learned from.
 
         Args:
             state: has λ_t.
             hypergradient: like λ_t, ĝ_t with respect to the raw numbers. One that is 0
-                everywhere, as before the first update, is no information: Adam does not
+                everywhere, as before the first update, is no information: Ω̂ does not
                 count it.
             loss: what ĝ_t is the gradient of, a tree of numbers.
 
         Returns:
             The state, and whether the meta-update was skipped, (), bool: where the loss,
-            a number of ĝ_t, or Adam's moments with it are not finite. λ, the moments and
-            their count are then what they were.
+            a number of ĝ_t, λ or Ω̂'s state with it are not finite. λ and that state are
+            then what they were.
         """
-        direction, meta_state = self._adam.update(hypergradient, state.meta_state)
-        raw = {
+        old = state.hyperparams, state.meta_state
+        like = jax.eval_shape(self._meta_optimizer.init, state.hyperparams)
+        direction, new_state = self._meta_optimizer.update(
+            hypergradient, optax_state.unpack(state.meta_state, like), state.hyperparams
+        )
+        moved = {
             h.name: h.project(
                 self._moved(h, state.hyperparams[h.name], direction[h.name])
             )
             for h in self._hyperparams
         }
+        new = moved, optax_state.pack(new_state)
         known = jnp.any(jnp.stack(list(hypergradient.values())) != 0)
-        finite = _all_finite((raw, meta_state, loss))
+        finite = _all_finite((new, loss))
         raw, meta_state = jax.tree.map(
-            lambda new, old: jnp.where(known & finite, new, old),
-            (raw, meta_state),
-            (state.hyperparams, state.meta_state),
+            lambda new, old: jnp.where(known & finite, new, old), new, old
         )
         return state.replace(hyperparams=raw, meta_state=meta_state), ~finite
 
     def _moved(
         self, hyperparam: hyperparams_lib.HyperParam, raw: Any, direction: Any
     ) -> Any:
-        """λ after a step of Adam."""
+        """λ after a step of the meta-optimizer."""
         raw = raw - self._meta_learning_rates[hyperparam.name] * direction
         if hyperparam.name in self._fixed_mean:
             raw += hyperparam.raw - jnp.mean(raw)

@@ -178,6 +178,7 @@ def test_baseline_and_guided_differ_by_the_method_alone(baseline, guided):
         "MAX_SKIPPED",
         "SENSITIVITY_DTYPE",
         "META_LEARNING_RATE",
+        "META_OPTIMIZER",
         "GUIDANCE_TASK",
         "GUIDANCE_SPLIT",
         "GUIDANCE_BATCH_SIZE",

@@ -56,7 +56,7 @@ def assert_same(a, b):
 
 def assert_learned_once_more(before, after):
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(after))
-    assert after[1].count == before[1].count + 1
+    assert after[1]["count"] == before[1]["count"] + 1
     for name, x in before[0].items():
         assert np.all(after[0][name] != x)
 

@@ -128,7 +128,7 @@ def test_next_batch_learns_from_the_second_step_on():
             trainer.train(data, 1).result()
             state = opt_state(trainer)
             raws.append([float(state.hyperparams[name]) for name in NAMES])
-            counts.append(int(state.meta_state.count))
+            counts.append(int(state.meta_state["count"]))
     assert counts == [0, 1, 2]
     assert raws[0] == [0.0, 0.0]
     # Adam's first step has the size of its rate.
@@ -171,7 +171,7 @@ def test_a_period_moves_lambda_at_every_such_step_alone():
             state = opt_state(trainer)
             moved.append(
                 state.hyperparams["alpha"] != before.hyperparams["alpha"]
-                and state.meta_state.count == before.meta_state.count + 1
+                and state.meta_state["count"] == before.meta_state["count"] + 1
             )
             before = state
     assert moved == [False, False, True, False, False, True, False]
