@@ -35,7 +35,7 @@ def sensitivity(
     carry_sensitivity: Any = (),
     first: jax.Array | None = None,
 ) -> Any:
-    """∂x'/∂λ + (∂x'/∂x)·Z of an update x' = `update`(λ, x), by forward mode.
+    """∂x'/∂λ + (∂x'/∂x)·Z of an update x' = update(λ, x), by forward mode.
 
     Momentum m' = β·m + g from m = 2 at β = 0.9, where m moved by Z = 0.5 per unit of β:
     dm'/dβ = m + β·Z = 2.45, or 2 of this step alone.

@@ -5,13 +5,16 @@ configuration, recommends; the first 4 are a coarse search and all 16 a fine one
 peak learning rate by factors of 2, then √2, and one setting more. Guided runs have one.
 
 On the corpus's own optimizer, Adafactor or LAMB:
+
     t5_default: the corpus's own schedule, which for the quickstart is a constant rate.
     constant: after a warm-up; of translation alone, as it is the quickstart's default.
     linear, cosine: falls to 0 by the last step, without warm-up.
     warmup_stable_decay: 5 % of the steps rise, the last 20 % fall.
+
 Adafactor keeps momentum in some settings, and LAMB less of it.
 
 Of optax, with a warm-up of 5 % of the steps:
+
     adamw, muon: cosine. Muon's updates are as large as AdamW's: one rate does for both.
     prodigy: cosine, from near 1.
     schedule_free_adamw: constant, by its own warm-up, evaluated at its average.

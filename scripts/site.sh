@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Makes the documentation site, with an API reference and a search, in build/site.
+#
+# Command: scripts/site.sh [FOLDER]
+# Cost: half a minute. Needs no network once .venv is there.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+scripts/environment.sh
+export JAX_PLATFORMS=cpu TF_CPP_MIN_LOG_LEVEL=3
+folder=${1:-build/site}
+rm -rf docs/api # modules may have gone
+.venv/bin/python -m sphinx --quiet --fail-on-warning --builder html \
+    --doctree-dir build/doctrees docs "$folder"
+echo "open $folder/index.html"
