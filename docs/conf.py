@@ -28,6 +28,7 @@ apidoc_modules = [
 autoclass_content = "both"  # of the class, and of its constructor
 autodoc_member_order = "bysource"
 napoleon_use_ivar = True
+suppress_warnings = ["misc.highlighting_failure"]  # of IPython's %%writefile
 highlight_language = "none"  # most blocks are commands, output or gin
 default_role = "py:obj"  # of `this` in docstrings
 

@@ -19,6 +19,7 @@ DOCUMENTS = [
     "docs/t5.md",
     "docs/tpu.md",
     "docs/translation.md",
+    "docs/tutorial.md",
 ]
 FOLDERS = "gbt_t5x|gin|tasks|scripts|tests|embedded|docs"
 
