@@ -80,7 +80,8 @@ class PjitPartitioner:
         if jax.process_count() > 1:
             raise RuntimeError(
                 f"the embedded t5x runs in one process, not {jax.process_count()}: "
-                "install T5X, as README.md shows, to train on several hosts"
+                "install T5X, as README.md shows, and run `python -m t5x.train` on each "
+                "host (of GPUs, with --multiprocess_gpu and the three flags it names)"
             )
         if bool(num_partitions) == bool(model_parallel_submesh):
             raise ValueError(
