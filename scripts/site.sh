@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-scripts/environment.sh
+scripts/environment.sh --dev
 export JAX_PLATFORMS=cpu TF_CPP_MIN_LOG_LEVEL=3
 folder=${1:-build/site}
 rm -rf docs/api # modules may have gone

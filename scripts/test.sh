@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-scripts/environment.sh
+scripts/environment.sh --dev
 export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 # fewer page faults: a fifth of the time
 python=.venv/bin/python
 

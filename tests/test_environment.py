@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import stat
 import subprocess
@@ -12,6 +13,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 READS = (
     "scripts/environment.sh",
     "constraints.txt",
+    "constraints_dev.txt",
     "setup.py",
     "embedded/pyproject.toml",
 )
@@ -26,7 +28,7 @@ def install(tmp_path):
         shutil.copy(ROOT / name, tmp_path / name)
     python = tmp_path / "python"
 
-    def run(version=None):
+    def run(version=None, *arguments):
         if version:
             python.write_text(
                 f'#!/bin/sh\n[ "$1" = --version ] && echo "{version}" && exit\n'
@@ -34,7 +36,7 @@ def install(tmp_path):
             )
             python.chmod(python.stat().st_mode | stat.S_IXUSR)
         return subprocess.run(
-            [tmp_path / READS[0]],
+            [tmp_path / READS[0], *arguments],
             env={**os.environ, "PYTHON": os.fspath(python)},
             capture_output=True,
             text=True,
@@ -71,3 +73,87 @@ def test_a_python_that_does_not_run_is_refused(install, tmp_path):
         f"environment: needs Python 3.11 or 3.12, and {tmp_path}/python does not run: "
         "set PYTHON to one\n"
     )
+
+
+PYTHON = """#!/bin/sh
+# Stands for Python: makes a .venv of itself, and records what pip is asked for.
+case "$*" in
+--version) echo Python 3.11.7 ;;
+"-m venv .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+"-m pip install"*)
+    echo "$*" >>pip.log
+    if [ -e broken ]; then
+        echo "some line"
+        echo "ERROR: No matching distribution found for a==1"
+        exit 1
+    fi ;;
+-) exit 1 ;; # no T5X is there
+esac
+"""
+
+
+@pytest.fixture
+def environment(install, tmp_path):
+    """Runs the script; returns what it said, and the lists that pip was given."""
+    python = tmp_path / "python"
+    python.write_text(PYTHON)
+    python.chmod(0o755)
+    log = tmp_path / "pip.log"
+
+    def run(*arguments):
+        log.unlink(missing_ok=True)
+        result = install(None, *arguments)
+        asked = log.read_text() if log.exists() else ""
+        return result, re.findall(r"--requirement (\S+)", asked)
+
+    return run
+
+
+TRAIN, BOTH = ["constraints.txt"], ["constraints.txt", "constraints_dev.txt"]
+
+
+def test_only_what_is_asked_for_is_installed_and_once(environment, tmp_path):
+    for arguments, expected in (
+        ((), TRAIN),
+        ((), []),
+        (("--dev",), BOTH),
+        (("--dev",), []),
+        ((), []),  # there is more than is asked for
+    ):
+        result, lists = environment(*arguments)
+        assert result.returncode == 0, result.stderr
+        assert lists == expected, arguments
+    with (tmp_path / "constraints.txt").open("a") as f:
+        f.write("another==1\n")
+    assert environment()[1] == BOTH  # what is there for --dev stays
+
+
+def test_a_failed_install_is_one_line_and_begins_anew(environment, tmp_path):
+    (tmp_path / "broken").touch()
+    result, _ = environment()
+    assert result.returncode == 1
+    assert result.stderr == (
+        "environment: pip failed (ERROR: No matching distribution found for a==1): see "
+        ".venv/install.log, then run this again\n"
+    )
+    (tmp_path / "broken").unlink()
+    result, lists = environment()
+    assert result.returncode == 0 and lists == TRAIN
+    assert "removing .venv: its install did not finish" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--all"], ["--dev", "--dev"]])
+def test_unknown_arguments_are_refused(environment, arguments):
+    result, lists = environment(*arguments)
+    assert result.returncode == 1 and not lists
+    assert "only --dev is known" in result.stderr
+
+
+def test_no_package_is_pinned_twice():
+    names = [
+        re.sub(r"[-_.]+", "-", line.partition("==")[0]).lower()
+        for name in BOTH
+        for line in (ROOT / name).read_text().splitlines()
+        if not line.startswith("#")
+    ]
+    assert len(set(names)) == len(names) > 150
