@@ -4,7 +4,7 @@ Means are over the seeds, at the steps that all of them have. Times are steps ti
 median seconds of a step: evaluations and the start do not count.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
 import os
@@ -112,6 +112,13 @@ def read(label: str, folder: str | os.PathLike) -> Seeds:
         ValueError: as `runs.read_seeds` and `Seeds`.
     """
     return Seeds(label, runs.read_seeds(folder))
+
+
+def read_trained(
+    trained: Mapping[str, Sequence[str | os.PathLike]],
+) -> list[Seeds]:
+    """Reads what `launch.train` returns, label -> the MODEL_DIRs of the seeds."""
+    return [Seeds(label, [*map(runs.read_run, of)]) for label, of in trained.items()]
 
 
 def check(compared: Sequence[Seeds]) -> None:

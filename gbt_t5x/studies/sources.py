@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Sequence
 import pathlib
 
-from gbt_t5x.studies import commands, compare, launch, macros, runs, seeds, tables
+from gbt_t5x.studies import commands, compare, launch, macros, seeds, tables
 
 CORPORA = ("quickstart", "offline_translation")
 _NEXT = "gbt_t5x/gin/guidance/next_batch.gin"
@@ -81,7 +81,7 @@ def _main(options: argparse.Namespace, bindings: Sequence[str]) -> None:
     study = variants(options.corpus, bindings)
     trained = launch.train(study, folder, seeds=options.seeds, jobs=options.jobs)
     compare.report(
-        [seeds.Seeds(name, [*map(runs.read_run, of)]) for name, of in trained.items()],
+        seeds.read_trained(trained),
         style=options.format,
         figure=options.figure or folder / "report.png",
     )

@@ -11,15 +11,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 import pathlib
 
-from gbt_t5x.studies import (
-    commands,
-    compare,
-    launch,
-    macros,
-    runs,
-    seeds,
-    tables,
-)
+from gbt_t5x.studies import commands, compare, launch, macros, seeds, tables
 
 _GIN = "gbt_t5x/gin"
 _BASELINE, _GUIDED, _RECIPE = (
@@ -115,7 +107,7 @@ def _main(options: argparse.Namespace, bindings: Sequence[str]) -> None:
         for name, model_dirs in of_seed.items():
             trained.setdefault(name, []).extend(model_dirs)
     compare.report(
-        [seeds.Seeds(name, [*map(runs.read_run, of)]) for name, of in trained.items()],
+        seeds.read_trained(trained),
         style=options.format,
         figure=options.figure or folder / "report.png",
     )
