@@ -145,7 +145,7 @@ def test_a_run_goes_on_exactly_from_its_checkpoint(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, whole, resumed)
     assert whole.meta_state["1"]["count"] == 4
     assert np.all(whole.meta_state["1"]["mu"]["alpha"] != 0)
-    with pytest.raises(ValueError, match="state/meta_state/"):  # by Adam
+    with pytest.raises(ValueError, match="meta_state"):  # by Adam
         gin_runs.train(
             "gin/quickstart_guided.gin", tmp_path / "in_two", gin_runs.TINY_NETWORK
         )
