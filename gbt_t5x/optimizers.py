@@ -405,9 +405,7 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
             hypergradient, optax_state.unpack(state.meta_state, like), state.hyperparams
         )
         moved = {
-            h.name: h.project(
-                self._moved(h, state.hyperparams[h.name], direction[h.name])
-            )
+            h.name: self._moved(h, state.hyperparams[h.name], direction[h.name])
             for h in self._hyperparams
         }
         new = moved, optax_state.pack(new_state)
@@ -421,7 +419,7 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
     def _moved(
         self, hyperparam: hyperparams_lib.HyperParam, raw: Any, direction: Any
     ) -> Any:
-        """λ after a step of the meta-optimizer."""
+        """λ after a step of the meta-optimizer, in its interval."""
         raw = raw - self._meta_learning_rates[hyperparam.name] * direction
         if hyperparam.name in self._fixed_mean:
             raw += hyperparam.raw - jnp.mean(raw)
