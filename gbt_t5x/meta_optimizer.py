@@ -38,7 +38,8 @@ def make(transformation: Any, names: Sequence[str]) -> optax.GradientTransformat
     raw = {name: jnp.zeros((), jnp.float32) for name in names}
     upwards = {name: jnp.ones((), jnp.float32) for name in names}
     try:
-        direction, _ = transformation.update(upwards, transformation.init(raw), raw)
+        state = transformation.init(raw)
+        direction, state = transformation.update(upwards, state, raw)
     except Exception as error:
         raise ValueError(
             f"{called}: cannot update λ with its hypergradient alone "
@@ -55,7 +56,7 @@ def make(transformation: Any, names: Sequence[str]) -> optax.GradientTransformat
             f"{called}: its updates descend, and META_LEARNING_RATE times as much is "
             f"subtracted from λ: leave out its learning rate and its sign: {_SET}"
         )
-    if not optax_state.pack(transformation.init(raw)):  # checkpoints need an array of it
+    if not optax_state.pack(state):  # checkpoints need an array of it
         count = optax.scale_by_schedule(lambda _: 1.0)
         return optax.chain(transformation, count)
     return transformation

@@ -25,7 +25,8 @@ packages=$(cat constraints*.txt setup.py embedded/pyproject.toml scripts/environ
 place=$(pwd -P)
 kind=${1:-$(line 2)} # what is there for --dev stays
 kind=${kind:---train}
-if [[ -x .venv/bin/python && "$(cat $stamp 2>/dev/null)" == "$packages"$'\n'"$kind"$'\n'"$place" ]]; then
+wanted=$(printf '%s\n' "$packages" "$kind" "$place")
+if [[ -x .venv/bin/python && "$(cat $stamp 2>/dev/null)" == "$wanted" ]]; then
     exit 0
 fi
 
@@ -84,4 +85,4 @@ else
     say "installing gbt_t5x and the embedded t5x"
     install --no-build-isolation --editable embedded --editable .
 fi
-printf '%s\n' "$packages" "$kind" "$place" >$stamp
+echo "$wanted" >$stamp

@@ -56,10 +56,8 @@ def test_links_lead_somewhere(site, pages):
             parts = urllib.parse.urlsplit(link)
             if parts.scheme or not link or link == "#":
                 continue
-            target = (
-                path.parent / urllib.parse.unquote(parts.path) if parts.path else path
-            )
-            target = pathlib.Path(os.path.normpath(target))
+            file = urllib.parse.unquote(parts.path) or path.name
+            target = pathlib.Path(os.path.normpath(path.parent / file))
             anchor = urllib.parse.unquote(parts.fragment)
             known = pages[target].ids if target in pages else set()
             if not target.exists() or (anchor and anchor not in known):
@@ -98,17 +96,7 @@ def test_a_dead_link_ends_the_build(tmp_path):
     (docs / "conf.py").write_text(text.replace('    "sphinx.ext.apidoc",\n', ""))
     (docs / "index.md").write_text("# Title\n\n[gone](gone.md)\n")
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "sphinx",
-            "-q",
-            "-W",
-            "-b",
-            "html",
-            docs,
-            tmp_path / "html",
-        ],
+        [sys.executable, "-m", "sphinx", "-qW", docs, tmp_path / "html"],
         capture_output=True,
         text=True,
     )

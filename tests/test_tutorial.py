@@ -38,7 +38,6 @@ def executed(tmp_path_factory):
         for text, other in FEWER_STEPS.items():
             cell.source = cell.source.replace(text, other)
         cell.source = cell.source.replace("/tmp/my_project", str(project))
-    notebook.metadata.kernelspec.name = "python3"
     resources = {"metadata": {"path": str(NOTEBOOK.parent)}}
     nbclient.NotebookClient(notebook, timeout=300, resources=resources).execute()
     return notebook.cells, project

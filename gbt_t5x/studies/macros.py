@@ -59,6 +59,22 @@ def read(gin_files: Sequence[str], bindings: Sequence[str] = ()) -> Mapping[str,
     return {name: value(name) for name in found}
 
 
+def of_both(bindings: Sequence[str], gin_file: str, other: str) -> list[str]:
+    """The bindings that another gin file takes too: not those of macros it lacks.
+
+    >>> files = [f"gbt_t5x/gin/quickstart_{x}.gin" for x in ("guided", "baseline")]
+    >>> of_both(["HYPERPARAMS = ('alpha',)", "TRAIN_STEPS = 9"], *files)
+    ['TRAIN_STEPS = 9']
+
+    Args:
+        bindings: as `NAME = VALUE`, of `gin_file`; what is no macro is kept.
+        gin_file: a path, as for `read`.
+        other: the other's.
+    """
+    lacks = read([gin_file], bindings).keys() - read([other]).keys()
+    return [b for b in bindings if b.partition("=")[0].strip() not in lacks]
+
+
 def find(name: str) -> pathlib.Path:
     """The path of a gin file, which may be named from a package.
 

@@ -89,10 +89,8 @@ def rivals(corpus: str, bindings: Sequence[str] = ()) -> list[Rival]:
     baseline, guided = (
         f"{_GIN}/{corpus}_{method}.gin" for method in ("baseline", "guided")
     )
-    read = macros.read([guided], bindings)
-    of_guidance = read.keys() - macros.read([baseline]).keys()
-    unguided = [b for b in bindings if b.partition("=")[0].strip() not in of_guidance]
-    steps = read["TRAIN_STEPS"]
+    unguided = macros.of_both(bindings, guided, baseline)
+    steps = macros.read([guided], bindings)["TRAIN_STEPS"]
     if not isinstance(steps, int) or steps < 10:
         raise ValueError(f"TRAIN_STEPS={steps} must be a number of at least 10")
     warmup, decay = round(_WARMUP * steps) or 1, round(_DECAY * steps)

@@ -35,8 +35,7 @@ def variants(corpus: str, bindings: Sequence[str] = ()) -> list[launch.Variant]:
     if not isinstance(rate, int | float):
         raise ValueError(f"META_LEARNING_RATE={rate} must be one number")
     every_4 = (f"GUIDANCE_BATCH_SIZE = {batch_size // 4}", "GUIDANCE_PERIOD = 4")
-    of_guidance = settings.keys() - macros.read([baseline]).keys()
-    of_baseline = [b for b in bindings if b.partition("=")[0].strip() not in of_guidance]
+    of_baseline = macros.of_both(bindings, guided, baseline)
 
     def source(name: str, *more: str, files: Sequence[str] = ()) -> launch.Variant:
         return launch.Variant(name, [guided, *files], [*bindings, *more])

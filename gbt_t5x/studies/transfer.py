@@ -49,15 +49,13 @@ def larger(
         bindings: of all of them, as `NAME = VALUE`; macros that the recipe alone has are
             those of the guided runs.
     """
-    known = macros.read([_RECIPE], bindings)
-    of_recipe = known.keys() - macros.read([_BASELINE]).keys()
-    unguided = [b for b in bindings if b.partition("=")[0].strip() not in of_recipe]
+    unguided = macros.of_both(bindings, _RECIPE, _BASELINE)
 
     def run(name: str, files: Sequence[str], more: Sequence[str] = ()) -> launch.Variant:
         return launch.Variant(name, files, [*LARGER, *more])
 
     linear = [_BASELINE, f"{_GIN}/rivals/linear.gin"]
-    rate = f"PEAK_RATE = {known['LEARNING_RATE']}"
+    rate = f"PEAK_RATE = {macros.read([_RECIPE], bindings)['LEARNING_RATE']}"
     return [
         run("baseline", [_BASELINE], unguided),
         run("guided", [_GUIDED], bindings),
