@@ -159,7 +159,10 @@ def _check_learning_rate(config: Config) -> None:
     own, guided = (
         getattr(schedules.get(name), "selector", "") for name in ("Trainer", _GUIDED[1])
     )
-    if guided.endswith(_DEFAULT_SCHEDULE) and not own.endswith(_DEFAULT_SCHEDULE):
+    is_ignored = guided.endswith(_DEFAULT_SCHEDULE) and not own.endswith(
+        _DEFAULT_SCHEDULE
+    )
+    if own and is_ignored:
         raise ValueError(
             f"trainer.Trainer.learning_rate_fn is @{own}, which guidance does not use: "
             f"set LEARNING_RATE_FN = @{own}() after the files of gin/guidance"

@@ -170,3 +170,18 @@ def test_a_schedule_that_guidance_would_not_use_is_an_error(user_file):
         ValueError, match=r"LEARNING_RATE_FN = @optax.linear_schedule\(\)"
     ):
         user_file(MODEL, RUN, LINEAR, GUIDANCE, RATE, "LEARNING_RATE = 0.1")
+
+
+def test_a_guided_run_needs_no_schedule_of_t5xs_own_trainer():
+    schedule = "utils.create_learning_rate_scheduler"
+    gin.clear_config()
+    try:
+        gin.parse_config(
+            "from __gin__ import dynamic_registration\n"
+            "from gbt_t5x import trainer as guided_trainer\n"
+            "from t5x import utils\n"
+            f"guided_trainer.GuidedTrainer.learning_rate_fn = @{schedule}()\n"
+        )
+        gin_checks._check_learning_rate(gin.config._CONFIG)
+    finally:
+        gin.clear_config()
