@@ -159,10 +159,8 @@ def _check_learning_rate(config: Config) -> None:
     own, guided = (
         getattr(schedules.get(name), "selector", "") for name in ("Trainer", _GUIDED[1])
     )
-    is_ignored = guided.endswith(_DEFAULT_SCHEDULE) and not own.endswith(
-        _DEFAULT_SCHEDULE
-    )
-    if own and is_ignored:
+    is_default = lambda selector: selector.endswith(_DEFAULT_SCHEDULE)
+    if own and is_default(guided) and not is_default(own):
         raise ValueError(
             f"trainer.Trainer.learning_rate_fn is @{own}, which guidance does not use: "
             f"set LEARNING_RATE_FN = @{own}() after the files of gin/guidance"
