@@ -2,6 +2,8 @@
 
 import setuptools
 
+CACHE = ["apache-beam", "google-crc32c"]  # seqio's offline cache
+
 setuptools.setup(
     name="gbt_t5x",
     version="0.1.0",
@@ -39,6 +41,23 @@ setuptools.setup(
         "t5",
         "t5x",
         "tensorboard",
+        "tensorflow-text",
     ],
-    extras_require={"cache": ["apache-beam", "google-crc32c"]},
+    extras_require={
+        "cache": CACHE,
+        "dev": [
+            *CACHE,
+            "furo",
+            "hypothesis",
+            "ipykernel",
+            "jupytext",
+            "mypy",
+            "myst-parser",
+            "nbclient",
+            "pytest",
+            "pytest-xdist",
+            "ruff",
+            "sphinx",
+        ],
+    },
 )

@@ -147,13 +147,3 @@ def test_unknown_arguments_are_refused(environment, arguments):
     result, lists = environment(*arguments)
     assert result.returncode == 1 and not lists
     assert "only --dev is known" in result.stderr
-
-
-def test_no_package_is_pinned_twice():
-    names = [
-        re.sub(r"[-_.]+", "-", line.partition("==")[0]).lower()
-        for name in BOTH
-        for line in (ROOT / name).read_text().splitlines()
-        if not line.startswith("#")
-    ]
-    assert len(set(names)) == len(names) > 150

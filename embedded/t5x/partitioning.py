@@ -177,7 +177,8 @@ class PjitPartitioner:
 
         @contextlib.contextmanager
         def scope():
-            with self.mesh, flax_partitioning.axis_rules(self.logical_axis_rules):
+            rules = flax_partitioning.axis_rules(self.logical_axis_rules)
+            with jax.set_mesh(self.mesh), rules:
                 yield
 
         jitted = jax.jit(
