@@ -4,7 +4,7 @@
 # Command: scripts/environment.sh [--dev]
 #   --dev: what tests, style, the site, notebooks and seqio's cache take, too.
 # Requires: Python 3.11 or 3.12 as python3, or named by PYTHON, and a package index.
-# Cost: a minute or two and 2.7 GB the first time, 3 GB with --dev, then none.
+# Cost: a minute or two and 2.5 GB the first time, 2.9 GB with --dev, then none.
 # A T5X installed into .venv over the embedded t5x is left there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
