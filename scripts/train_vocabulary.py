@@ -27,7 +27,9 @@ import tqdm
 
 from gbt_t5x.tasks import translation
 
-_MODULES = ("gbt_t5x.tasks.wmt19", "gbt_t5x.tasks.offline_translation")
+_MODULES = tuple(
+    f"gbt_t5x.tasks.{name}" for name in ("catalogues", "offline_translation", "wmt19")
+)
 _BATCH = 1024  # examples read at a time
 # SentencePiece divides its sums between them, and the last digits, which decide between
 # pieces, depend on how. It is not the number of cores, then.

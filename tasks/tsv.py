@@ -27,11 +27,18 @@ class TsvSource(seqio.DataSource):
     Args:
         splits: name -> lines.
         columns: names of the features.
+        remedy: what to do where a file is missing.
     """
 
-    def __init__(self, splits: Mapping[str, Lines], columns: tuple[str, str]):
+    def __init__(
+        self,
+        splits: Mapping[str, Lines],
+        columns: tuple[str, str],
+        remedy: str | None = None,
+    ):
         self._lines = dict(splits)
         self._columns = columns
+        self._remedy = remedy or f"write one pair to a line, {'<TAB>'.join(columns)}"
         super().__init__(splits=self._lines)
 
     @property
@@ -72,8 +79,7 @@ class TsvSource(seqio.DataSource):
         _, start, stop = self._lines[split]
         if not tf.io.gfile.exists(path):
             raise ValueError(
-                f"no file {path}: write one pair to a line, "
-                f"{'<TAB>'.join(self._columns)}, or set the environment variable "
+                f"no file {path}: {self._remedy}, or set the environment variable "
                 "GBT_T5X_DATA_DIR to the folder that has it"
             )
         numbered = lines.read(path).skip(start)

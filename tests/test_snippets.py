@@ -48,7 +48,7 @@ def check(command):
         return
     program = words[:2] if words[0] == "-m" else words[:1]
     options = [word for word in words[len(program) :] if word.startswith("-")]
-    if words[1].startswith("t5x."):
+    if program[-1].startswith("t5x."):
         files = [x.partition("=")[2] for x in options if x.startswith("--gin_file=")]
         bindings = [x[len("--gin.") :] for x in options if x.startswith("--gin.")]
         assert len(files) + len(bindings) == len(options)
