@@ -61,9 +61,7 @@ WHEELS = {
 # Of the pairs, in order: what is like a text of one goes from those after it, and from
 # training, which has the rest.
 SHARES = {"test": 0.06, "validation": 0.03, "guidance": 0.06}
-ALIKE = (
-    0.8  # cosine of two texts' counts of letter 3-grams to 5-grams, rare ones counting
-)
+ALIKE = 0.8  # cosine of the TF-IDF of two texts' 3- to 5-grams of letters
 LONGEST = 300  # letters
 
 _PLACEHOLDER = re.compile(
