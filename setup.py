@@ -26,6 +26,7 @@ setuptools.setup(
     python_requires=">=3.11,<3.13",
     install_requires=[
         "babel",
+        "bayesian-optimization",
         "clu",
         "etils",
         "flax",

@@ -6,6 +6,7 @@ Every command is `python -m gbt_t5x.studies.NAME`, and has --help:
     rivals      trains what a user would pick instead of guidance, tuned by budgets
     schedules   what a guided run learned, as CSV and as a gin file that replays it
     scores      the paper's Tables 3, 6 and 7, from evaluations of T5X
+    search      tunes a configuration by Bayesian optimisation
     sources     trains by each source of the guidance gradient, and compares
     transfer    trains a larger model by what a small one learned, and compares
 

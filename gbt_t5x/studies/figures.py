@@ -35,6 +35,7 @@ class Line:
         low, high: a band around the curve, for example of seeds.
         bars: has bars at the values in place of the band.
         marked: whether every value has a mark, as where there are few.
+        joined: whether a line joins the values.
         note: stands at the line's end.
         dash: tells it from other lines of its colour.
     """
@@ -46,6 +47,7 @@ class Line:
     high: Curve | None = None
     bars: bool = False
     marked: bool = False
+    joined: bool = True
     note: str = ""
     dash: int = 0
 
@@ -60,7 +62,8 @@ class Panel:
         unit: of the values.
         levels: index -> value, for what is constant: a thin dotted line.
         across: what the curves are against.
-        ticks: the values of that, on a logarithmic axis; whole numbers from 0 if none.
+        ticks: the values of that, on a logarithmic axis.
+        scale: of that, as Matplotlib names it; without both, whole numbers from 0.
         limits: of the values that are shown; all by default.
     """
 
@@ -70,6 +73,7 @@ class Panel:
     levels: Mapping[int, float] = dataclasses.field(default_factory=dict)
     across: str = "step"
     ticks: Sequence[float] = ()
+    scale: str = ""
     limits: tuple[float, float] | None = None
 
 
@@ -129,6 +133,8 @@ def _draw_panel(axes: mpl_axes.Axes, panel: Panel) -> None:
         steps, values = list(line.curve), list(line.curve.values())
         marker = "o" if line.marked else None
         look = style(line.index, line.dash)
+        if not line.joined:
+            look["linestyle"] = ""
         axes.plot(steps, values, label=line.label, lw=1.8, marker=marker, ms=3.5, **look)
         if line.low is None or line.high is None:
             continue
@@ -146,6 +152,8 @@ def _draw_panel(axes: mpl_axes.Axes, panel: Panel) -> None:
         axes.set_xscale("log")
         axes.set_xticks(panel.ticks, [f"{tick:g}" for tick in panel.ticks])
         axes.minorticks_off()
+    elif panel.scale:
+        axes.set_xscale(panel.scale)
     else:
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(ticker.MaxNLocator(nbins=7, integer=True))

@@ -64,6 +64,7 @@ def train(
     seeds: Sequence[int] = (0,),
     jobs: int = 1,
     failures: dict[pathlib.Path, str] | None = None,
+    progress: commands.Progress | None = None,
 ) -> dict[str, list[pathlib.Path]]:
     """Trains every variant from every seed, and says on stderr how it goes.
 
@@ -76,6 +77,7 @@ def train(
         jobs: runs at once.
         failures: where given, runs that fail are no error: here is entered what went
             wrong, by MODEL_DIR. One whose loss was not finite is not tried again.
+        progress: counts these runs among others; of them alone by default.
 
     Returns:
         Variant -> the MODEL_DIRs of its seeds, which are all done, or in `failures`.
@@ -99,7 +101,7 @@ def train(
     ]
     for run in planned:
         run.check()
-    progress = commands.Progress(len(planned), "runs", jobs)
+    progress = progress or commands.Progress(len(planned), "runs", jobs)
     failed: dict[pathlib.Path, str] = {}
     left = []
     for run in planned:
@@ -134,6 +136,11 @@ def train(
         variant.name: [root / variant.name / str(seed) for seed in dict.fromkeys(seeds)]
         for variant in variants
     }
+
+
+def seconds(model_dir: pathlib.Path) -> float:
+    """What a run took to its end, without what it took before it was broken off."""
+    return _Planned(model_dir, []).state()["seconds"]
 
 
 def add_options(options: argparse.ArgumentParser, folder: str) -> None:
@@ -222,15 +229,15 @@ class _Planned:
         model_dir = json.dumps(os.fspath(self.model_dir))
         command = [sys.executable, "-m", "t5x.train", *self.arguments]
         status = processes.run([*command, f"--gin.MODEL_DIR={model_dir}"], log)
-        seconds = commands.now() - started
+        seconds = round(commands.now() - started, 1)
         if status == 0:
-            self.record(_DONE, seconds=round(seconds, 1))
+            self.record(_DONE, seconds=seconds)
             return self.name, seconds, ""
         if processes.stopped:
             return self.name, seconds, "stopped"
         lines = log.read_text(errors="replace").strip().splitlines() or ["no output"]
         problem = f"status {status}, {lines[-1].strip()} ({log})"
-        self.record(_FAILED, status=status, problem=problem)
+        self.record(_FAILED, seconds=seconds, status=status, problem=problem)
         return self.name, seconds, problem
 
 

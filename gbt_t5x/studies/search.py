@@ -1,0 +1,294 @@
+"""Tunes a configuration by Bayesian optimisation, the search that guidance is to spare.
+
+A folder has `search.json`, which says what is searched and which points were tried, and
+the runs, `trials/NUMBER/SEED`. What is done is not repeated: the same command with more
+--trials goes on. As many points are tried at once as there are --jobs, and the next ones
+follow from all before, so a search is reproducible for one number of jobs.
+
+A trial's objective is its development loss at the end. One that diverged, or failed, is a
+trial too, worse than all others, and says so.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+import csv
+import dataclasses
+import itertools
+import json
+import math
+import pathlib
+from typing import Any
+
+from gbt_t5x.studies import commands, launch, runs, spaces, tables
+
+STORE = "search.json"
+_SHOWN = 10  # trials of the table
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What is searched.
+
+    Attributes:
+        gin_files: as of `--gin_file`.
+        bindings: of all trials, as `NAME = VALUE`.
+        space: the settings to find.
+        seed: RANDOM_SEED of the trials, and the search's own.
+    """
+
+    gin_files: Sequence[str]
+    bindings: Sequence[str]
+    space: Sequence[spaces.Setting]
+    seed: int = 0
+
+    def variant(self, number: int, values: spaces.Values) -> launch.Variant:
+        """The run that tries a point; numbers count from 1."""
+        found = [f"{name} = {value!r}" for name, value in values.items()]
+        return launch.Variant(f"{number:03d}", self.gin_files, [*self.bindings, *found])
+
+    def as_json(self) -> dict[str, Any]:
+        """What a store says of it."""
+        return {
+            "gin_files": [*self.gin_files],
+            "bindings": [*self.bindings],
+            "space": {setting.name: str(setting) for setting in self.space},
+            "seed": self.seed,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A point that was tried.
+
+    Attributes:
+        number: in the order in which they were begun, from 1.
+        values: the point.
+        loss: the objective; infinite if the run failed.
+        seconds: what the run took.
+        problem: what went wrong; '' if nothing did.
+        model_dir: the run.
+    """
+
+    number: int
+    values: spaces.Values
+    loss: float
+    seconds: float
+    problem: str
+    model_dir: pathlib.Path
+
+
+def search(
+    question: Question, folder: pathlib.Path, *, trials: int, jobs: int = 1
+) -> list[Trial]:
+    """Tries points until there are so many trials, and says on stderr how it goes.
+
+    Args:
+        question: what is searched.
+        folder: of this search alone.
+        trials: how many, with those that are there.
+        jobs: runs at once.
+
+    Returns:
+        All that are in the folder, in their order.
+
+    Raises:
+        ValueError: the folder is of another search, or no setting is searched.
+    """
+    if not question.space or trials < 1:
+        raise ValueError(
+            f"{len(question.space)} settings and {trials} trials: a search needs at "
+            "least one of each"
+        )
+    points = _read_points(folder / STORE, question)
+    found: list[Trial] = []
+    progress = commands.Progress(max(trials, len(points)), "trials", jobs)
+
+    def run(first: int, some: Sequence[spaces.Values]) -> None:
+        variants = [question.variant(first + i, x) for i, x in enumerate(some)]
+        failures: dict[pathlib.Path, str] = {}
+        trained = launch.train(
+            variants,
+            folder / "trials",
+            seeds=[question.seed],
+            jobs=jobs,
+            failures=failures,
+            progress=progress,
+        )
+        for number, values in enumerate(some, first):
+            (model_dir,) = trained[variants[number - first].name]
+            found.append(_trial(number, values, model_dir, failures.get(model_dir, "")))
+
+    if points:
+        run(1, points)
+    while len(points) < trials:
+        some: list[spaces.Values] = []
+        known = [(trial.values, trial.loss) for trial in found]
+        for _ in range(min(jobs, trials - len(points))):
+            some.append(spaces.suggest(question.space, known, some, question.seed))
+        points += some
+        _write(folder / STORE, question.as_json() | {"points": points})
+        run(len(found) + 1, some)
+    return found
+
+
+def best(trials: Sequence[Trial]) -> Trial:
+    """The one of the lowest loss, the earlier of equals.
+
+    Raises:
+        ValueError: all failed.
+    """
+    lowest = min(trials, key=lambda trial: trial.loss)
+    if not math.isfinite(lowest.loss):
+        raise ValueError(
+            f"all {len(trials)} trials failed, the first one by: {trials[0].problem}"
+        )
+    return lowest
+
+
+def _trial(
+    number: int, values: spaces.Values, model_dir: pathlib.Path, problem: str
+) -> Trial:
+    if problem:
+        loss = math.inf
+    else:
+        loss = [*runs.read_run(model_dir).loss.values()][-1]
+    loss = loss if math.isfinite(loss) else math.inf
+    seconds = launch.seconds(model_dir)
+    return Trial(number, values, loss, seconds, problem, model_dir)
+
+
+def _read_points(file: pathlib.Path, question: Question) -> list[Mapping[str, float]]:
+    """The points of a store, which begins if there is none."""
+    if not file.exists():
+        if file.parent.is_dir() and any(file.parent.iterdir()):
+            raise ValueError(
+                f"{file.parent} has files, and no {STORE} of a search: name another "
+                "--folder, or remove it"
+            )
+        return []
+    try:
+        there = json.loads(file.read_text())
+        points = there.pop("points")
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ValueError(f"{file} is no store of a search: {error}") from error
+    here = question.as_json()
+    for name in here:
+        if there.get(name) != here[name]:
+            raise ValueError(
+                f"{file.parent} is of another search: its {name} is "
+                f"{json.dumps(there.get(name))}, and this one's {json.dumps(here[name])}: "
+                "name another --folder"
+            )
+    return points
+
+
+def _write(file: pathlib.Path, content: Mapping[str, Any]) -> None:
+    """Whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    partial.write_text(f"{json.dumps(content, indent=1)}\n")
+    partial.replace(file)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = commands.parser(
+        "search",
+        "Tunes a configuration by Bayesian optimisation with a Gaussian process: the\n"
+        "development loss at the end, over the macros that --search names. A SCALE is\n"
+        "log, logit or linear. Trials that are done are not repeated: the same command\n"
+        "with more --trials goes on.",
+        "gbt_t5x/gin/quickstart_guided.gin --gin.TRAIN_STEPS=300 --trials 16 \\\n"
+        "      --search META_LEARNING_RATE=log:1e-4:1e-1 --search BETA1=logit:0.1:0.99",
+    )
+    parser.add_argument("gin_files", nargs="+", metavar="GIN_FILE")
+    parser.add_argument(
+        "--search",
+        action="append",
+        required=True,
+        metavar="NAME=SCALE:LOW:HIGH",
+        help="a macro to find, and where; may be repeated",
+    )
+    parser.add_argument(
+        "--trials", type=int, default=100, metavar="N", help="default: 100"
+    )
+    parser.add_argument(
+        "--folder", default="runs/search", metavar="DIR", help="default: runs/search"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="runs at once; default: 1"
+    )
+    commands.add_figure(parser, "search.png in the folder")
+    commands.add_format(parser, *tables.STYLES)
+    commands.run(_main, *commands.parse_with_gin(parser, argv))
+
+
+def _main(options: argparse.Namespace, bindings: Sequence[str]) -> None:
+    named = [text.partition("=") for text in options.search]
+    space = [spaces.Setting.parse(name, scale) for name, _, scale in named]
+    folder = pathlib.Path(options.folder)
+    question = Question(options.gin_files, bindings, space, options.seed)
+    found = search(question, folder, trials=options.trials, jobs=options.jobs)
+    write(found, folder / "search.csv")
+    print(table(found, options.format), end="")
+    draw(found, space, options.figure or folder / "search.png")
+
+
+def table(trials: Sequence[Trial], style: str = "text") -> str:
+    """The best trials, as one of `tables.STYLES`."""
+    order = sorted(trials, key=lambda trial: trial.loss)
+    failed = sum(bool(trial.problem) for trial in trials)
+    shown = "all" if len(trials) <= _SHOWN else f"the best {_SHOWN}"
+    title = f"{len(trials)} trials, {failed} of which failed; {shown}"
+    rows = [
+        [str(t.number), *(f"{x:g}" for x in t.values.values()), _loss(t)]
+        for t in order[:_SHOWN]
+    ]
+    header = ["trial", *trials[0].values, "final development loss"]
+    return tables.render(header, rows, style, title=title)
+
+
+def _loss(trial: Trial) -> str:
+    return f"{trial.loss:.4f}" if math.isfinite(trial.loss) else "failed"
+
+
+def write(trials: Sequence[Trial], file: pathlib.Path) -> None:
+    """Writes all trials as CSV."""
+    with file.open("w", newline="") as f:
+        writer = csv.writer(f, lineterminator="\n")
+        writer.writerow(["trial", *trials[0].values, "loss", "seconds", "problem"])
+        for t in trials:
+            loss = repr(t.loss) if math.isfinite(t.loss) else ""
+            writer.writerow([t.number, *t.values.values(), loss, t.seconds, t.problem])
+
+
+def draw(
+    trials: Sequence[Trial], space: Sequence[spaces.Setting], file: pathlib.Path
+) -> None:
+    """Draws the losses, by trial and by setting, of those that did not fail."""
+    from gbt_t5x.studies import figures  # which takes matplotlib
+
+    finite = [trial for trial in trials if math.isfinite(trial.loss)]
+    if not finite:
+        return
+    lowest = itertools.accumulate((trial.loss for trial in finite), min)
+    so_far = {t.number: x for t, x in zip(finite, lowest, strict=True)}
+    unit = "loss per target token"
+    by_trial = {trial.number: trial.loss for trial in finite}
+    lines = [
+        figures.Line(0, by_trial, "a trial", marked=True, joined=False),
+        figures.Line(1, so_far, "the best so far"),
+    ]
+    panels = [figures.Panel("Final development loss", lines, unit, across="trial")]
+    for setting in space:
+        losses = {trial.values[setting.name]: trial.loss for trial in finite}
+        line = figures.Line(0, losses, "a trial", marked=True, joined=False)
+        panels.append(
+            figures.Panel("", [line], unit, across=setting.name, scale=setting.scale)
+        )
+    figures.draw(panels, file)
+
+
+if __name__ == "__main__":
+    main()
