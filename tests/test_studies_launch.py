@@ -215,3 +215,24 @@ def test_t5x_trains_a_variant(tmp_path):
     assert list(run.loss) == [2]
     assert run.settings["RANDOM_SEED"] == "7"
     assert pathlib.Path(run.settings["MODEL_DIR"].strip("'")) == tmp_path / "baseline/7"
+
+
+def test_the_newest_checkpoint_of_every_run_is_evaluated(folder, capfd):
+    program = TRAIN.replace('"MODEL_DIR"', '"EVAL_OUTPUT_DIR"')
+    (folder.parent / "t5x" / "eval.py").write_text(program)
+    trained = launch.train([launch.Variant("a", [])], folder, seeds=[3, 10])["a"]
+    with pytest.raises(ValueError, match="a/3 has no checkpoint to evaluate"):
+        launch.evaluate(trained, ["e.gin"])
+    for model_dir in trained:
+        for step in (90, 1000):
+            (model_dir / f"checkpoint_{step}").mkdir()
+    for _ in range(2):  # what is done is not repeated
+        assert launch.evaluate(trained, ["e.gin"], ["N = 1"]) == [
+            model_dir / "test" for model_dir in trained
+        ]
+    for model_dir in trained:
+        of_run = f'--gin.CHECKPOINT_PATH="{model_dir}/checkpoint_1000"'
+        (line,) = (model_dir / "test/ran").read_text().splitlines()
+        assert line == f"--gin_file=e.gin --gin.N=1 {of_run}"
+    assert "[2/2 runs] a/10/test in " in capfd.readouterr().err
+    assert launch.seconds(trained[0] / "test") < 60

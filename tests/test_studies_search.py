@@ -164,9 +164,9 @@ def test_a_point_whose_run_is_not_there_is_tried_again(tmp_path, trained):
     ("change", "message"),
     [
         (["--search", "BETA1=logit:0.2:0.99"], r"its space is .*0\.1:0\.99.*0\.2:0\.99"),
-        (["--gin.TRAIN_STEPS=50"], r"its bindings is .*= 40.* this one's .*= 50"),
-        (["--seed", "1"], "its seed is 0, and this one's 1"),
-        (["other.gin"], r"its gin_files is \[.base.gin.\], and this one's .*other.gin"),
+        (["--gin.TRAIN_STEPS=50"], r"its bindings is .*= 40.* of this one .*= 50"),
+        (["--seed", "1"], "its seed is 0, of this one 1"),
+        (["other.gin"], r"its gin_files is \[.base.gin.\], of this one .*other.gin"),
     ],
 )
 def test_the_store_of_another_search(tmp_path, trained, capsys, change, message):

@@ -13,21 +13,16 @@ T5X does. A folder that another command made is an error.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 import concurrent.futures
-import contextlib
 import dataclasses
-import itertools
 import json
 import os
 import pathlib
-import signal
-import subprocess
 import sys
-import threading
 from typing import Any
 
-from gbt_t5x.studies import commands
+from gbt_t5x.studies import commands, processes
 
 _STATE, LOG = "study.json", "log.txt"
 _DONE, _STARTED, _FAILED = "done", "started", "failed"
@@ -48,12 +43,13 @@ class Variant:
     gin_files: Sequence[str]
     bindings: Sequence[str] = ()
 
-    def arguments(self, seed: int) -> list[str]:
+    def arguments(self, seed: int | None = None) -> list[str]:
         """The command line of `python -m t5x.train`, without MODEL_DIR."""
+        seeded = [] if seed is None else [f"--gin.RANDOM_SEED={seed}"]
         return [
             *(f"--gin_file={file}" for file in self.gin_files),
             *(f"--gin.{_joined(binding)}" for binding in self.bindings),
-            f"--gin.RANDOM_SEED={seed}",
+            *seeded,
         ]
 
 
@@ -95,10 +91,73 @@ def train(
         )
     root = pathlib.Path(folder).absolute()
     planned = [
-        _Planned(root / variant.name / str(seed), variant.arguments(seed))
+        _Planned(
+            f"{variant.name}/{seed}",
+            root / variant.name / str(seed),
+            variant.arguments(seed),
+        )
         for seed in dict.fromkeys(seeds)
         for variant in variants
     ]
+    _run(planned, jobs, failures, progress)
+    return {
+        variant.name: [root / variant.name / str(seed) for seed in dict.fromkeys(seeds)]
+        for variant in variants
+    }
+
+
+def evaluate(
+    model_dirs: Sequence[pathlib.Path],
+    gin_files: Sequence[str],
+    bindings: Sequence[str] = (),
+    *,
+    name: str = "test",
+    jobs: int = 1,
+) -> list[pathlib.Path]:
+    """Evaluates the newest checkpoint of runs by `t5x.eval`, as `train` trains them.
+
+    Args:
+        model_dirs: of the runs, which are done.
+        gin_files: as of `--gin_file`, which take CHECKPOINT_PATH and EVAL_OUTPUT_DIR.
+        bindings: as `NAME = VALUE`.
+        name: of the folder in MODEL_DIR that is EVAL_OUTPUT_DIR.
+        jobs: evaluations at once.
+
+    Returns:
+        The EVAL_OUTPUT_DIR of each.
+
+    Raises:
+        ValueError: a run has no checkpoint, or as of `train`.
+        KeyboardInterrupt: as of `train`.
+    """
+    variant = Variant(name, gin_files, bindings)
+    planned = []
+    for model_dir in model_dirs:
+        found = model_dir.absolute().glob("checkpoint_*")
+        steps = {int(p.name.rpartition("_")[2]): p for p in found if p.is_dir()}
+        if not steps:
+            raise ValueError(f"{model_dir} has no checkpoint to evaluate")
+        checkpoint = f"--gin.CHECKPOINT_PATH={json.dumps(os.fspath(steps[max(steps)]))}"
+        planned.append(
+            _Planned(
+                "/".join([*model_dir.parts[-2:], name]),
+                model_dir.absolute() / name,
+                [*variant.arguments(), checkpoint],
+                "t5x.eval",
+                "EVAL_OUTPUT_DIR",
+            )
+        )
+    _run(planned, jobs)
+    return [run.folder for run in planned]
+
+
+def _run(
+    planned: Sequence["_Planned"],
+    jobs: int,
+    failures: dict[pathlib.Path, str] | None = None,
+    progress: commands.Progress | None = None,
+) -> None:
+    """Runs what is not done, as `train` says."""
     for run in planned:
         run.check()
     progress = progress or commands.Progress(len(planned), "runs", jobs)
@@ -107,40 +166,34 @@ def train(
     for run in planned:
         diverged = run.diverged() if failures is not None else ""
         if diverged:
-            failed[run.model_dir] = diverged
+            failed[run.folder] = diverged
             progress.done(f"{run.name} failed before: {diverged}")
         elif run.is_done():
             progress.done(f"{run.name} was done before")
         else:
             left.append(run)
-    with _Processes() as processes, _pool(jobs, processes) as pool:
-        futures = {pool.submit(run.train, processes): run for run in left}
+    with processes.Processes() as started, processes.pool(jobs, started) as pool:
+        futures = {pool.submit(run.run, started): run for run in left}
         for future in concurrent.futures.as_completed(futures):
             name, seconds, problem = future.result()
             if problem:
-                failed[futures[future].model_dir] = problem
+                failed[futures[future].folder] = problem
             progress.done(f"{name} failed: {problem}" if problem else name, seconds)
     if failures is not None:
         failures.update(failed)
     elif failed:
         listed = "; ".join(
-            f"{run.name}: {failed[run.model_dir]}"
-            for run in planned
-            if run.model_dir in failed
+            f"{run.name}: {failed[run.folder]}" for run in planned if run.folder in failed
         )
         raise ValueError(
             f"{len(failed)} of {len(planned)} runs failed; the same command tries them "
             f"again: {listed}"
         )
-    return {
-        variant.name: [root / variant.name / str(seed) for seed in dict.fromkeys(seeds)]
-        for variant in variants
-    }
 
 
 def seconds(model_dir: pathlib.Path) -> float:
     """What a run took to its end, without what it took before it was broken off."""
-    return _Planned(model_dir, []).state()["seconds"]
+    return _state(model_dir)["seconds"]
 
 
 def add_options(options: argparse.ArgumentParser, folder: str) -> None:
@@ -166,23 +219,27 @@ def add_options(options: argparse.ArgumentParser, folder: str) -> None:
     )
 
 
+def _state(folder: pathlib.Path) -> dict[str, Any]:
+    """What `study.json` says, if it is there."""
+    file = folder / _STATE
+    try:
+        return json.loads(file.read_text()) if file.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{file} is not whole ({error}): remove it") from error
+
+
 @dataclasses.dataclass(frozen=True)
 class _Planned:
     """A run that is to be there."""
 
-    model_dir: pathlib.Path
+    name: str
+    folder: pathlib.Path
     arguments: list[str]
-
-    @property
-    def name(self) -> str:
-        return "/".join(self.model_dir.parts[-2:])
+    program: str = "t5x.train"
+    macro: str = "MODEL_DIR"  # that is the folder
 
     def state(self) -> dict[str, Any]:
-        file = self.model_dir / _STATE
-        try:
-            return json.loads(file.read_text()) if file.exists() else {}
-        except ValueError as error:
-            raise ValueError(f"{file} is not whole ({error}): remove it") from error
+        return _state(self.folder)
 
     def is_done(self) -> bool:
         return self.state().get("state") == _DONE
@@ -196,9 +253,9 @@ class _Planned:
         """Raises ValueError if another command has made the folder."""
         before = self.state().get("arguments")
         if before is None:
-            if self.model_dir.is_dir() and any(self.model_dir.iterdir()):
+            if self.folder.is_dir() and any(self.folder.iterdir()):
                 raise ValueError(
-                    f"{self.model_dir} has files, and no {_STATE} of a run of this "
+                    f"{self.folder} has files, and no {_STATE} of a run of this "
                     "command: name another folder, or remove it"
                 )
         elif before != self.arguments:
@@ -207,115 +264,38 @@ class _Planned:
             if not there and not here:  # another order
                 there, here = " ".join(before), " ".join(self.arguments)
             raise ValueError(
-                f"{self.model_dir} was trained by another command: that one has "
+                f"{self.folder} was trained by another command: that one has "
                 f"{there or 'nothing'} where this one has {here or 'nothing'}: name "
                 "another folder, or remove it"
             )
 
     def record(self, state: str, **more: Any) -> None:
         """Writes what the folder is of, whole or not at all."""
-        self.model_dir.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"state": state, "arguments": self.arguments} | more, indent=1)
-        partial = self.model_dir / f"{_STATE}.partial"
+        partial = self.folder / f"{_STATE}.partial"
         partial.write_text(f"{text}\n")
-        partial.replace(self.model_dir / _STATE)
+        partial.replace(self.folder / _STATE)
 
-    def train(self, processes: "_Processes") -> tuple[str, float, str]:
-        """Trains. Returns the name, seconds, and what went wrong, if anything did."""
+    def run(self, beside: processes.Processes) -> tuple[str, float, str]:
+        """Runs it. Returns the name, seconds, and what went wrong, if anything did."""
         started = commands.now()
         self.record(_STARTED)
-        log = self.model_dir / LOG
+        log = self.folder / LOG
         print(f"{self.name}: started, its log is {log}", file=sys.stderr, flush=True)
-        model_dir = json.dumps(os.fspath(self.model_dir))
-        command = [sys.executable, "-m", "t5x.train", *self.arguments]
-        status = processes.run([*command, f"--gin.MODEL_DIR={model_dir}"], log)
+        folder = f"--gin.{self.macro}={json.dumps(os.fspath(self.folder))}"
+        command = [sys.executable, "-m", self.program, *self.arguments, folder]
+        status = beside.run(command, log)
         seconds = round(commands.now() - started, 1)
         if status == 0:
             self.record(_DONE, seconds=seconds)
             return self.name, seconds, ""
-        if processes.stopped:
+        if beside.stopped:
             return self.name, seconds, "stopped"
         lines = log.read_text(errors="replace").strip().splitlines() or ["no output"]
         problem = f"status {status}, {lines[-1].strip()} ({log})"
         self.record(_FAILED, seconds=seconds, status=status, problem=problem)
         return self.name, seconds, problem
-
-
-class _Processes:
-    """Processes that get a signal when this one does: they save, and end."""
-
-    def __init__(self) -> None:
-        self.stopped = False
-        self._lock = threading.Lock()
-        self._running: set[subprocess.Popen] = set()
-        self._before: Any = None
-
-    def __enter__(self) -> "_Processes":
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._interrupt)
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
-
-    def _interrupt(self, number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    def run(self, command: Sequence[str], log: pathlib.Path) -> int:
-        """Runs a command, which appends to a log. Returns its status."""
-        # Fewer page faults: shorter steps.
-        env = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"} | os.environ
-        with log.open("ab") as output:
-            with self._lock:
-                if self.stopped:
-                    return -signal.SIGTERM
-                # In a session of its own: a terminal's Ctrl-C reaches this process alone.
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    env=env,
-                    start_new_session=True,
-                )
-                self._running.add(process)
-            status = process.wait()
-            with self._lock:
-                self._running.remove(process)
-        return status
-
-    def stop(self) -> None:
-        """Has those that run save and end, and starts no more."""
-        with self._lock:
-            self.stopped = True
-            if self._running:
-                names = f"{len(self._running)} runs"
-                print(f"stopping: waits until {names} are saved", file=sys.stderr)
-            for process in self._running:
-                process.terminate()
-
-
-@contextlib.contextmanager
-def _pool(
-    jobs: int, processes: _Processes
-) -> Iterator[concurrent.futures.ThreadPoolExecutor]:
-    """Threads that wait for processes; at an exception these are stopped first.
-
-    Each has its share of the cores, and its processes inherit it: two of XLA's pools of
-    threads on the same cores wait for each other.
-    """
-    pins = hasattr(os, "sched_setaffinity")  # of the calling thread
-    cores = sorted(os.sched_getaffinity(0)) if pins else []
-    shares = itertools.cycle([cores[i::jobs] or cores for i in range(jobs)])
-    take_share = lambda: os.sched_setaffinity(0, next(shares)) if pins else None
-    with concurrent.futures.ThreadPoolExecutor(jobs, initializer=take_share) as pool:
-        try:
-            yield pool
-        except BaseException:
-            processes.stop()
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def _joined(binding: str) -> str:

@@ -176,7 +176,7 @@ def _read_points(file: pathlib.Path, question: Question) -> list[Mapping[str, fl
         if there.get(name) != here[name]:
             raise ValueError(
                 f"{file.parent} is of another search: its {name} is "
-                f"{json.dumps(there.get(name))}, and this one's {json.dumps(here[name])}: "
+                f"{json.dumps(there.get(name))}, of this one {json.dumps(here[name])}: "
                 "name another --folder"
             )
     return points

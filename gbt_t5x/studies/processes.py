@@ -1,0 +1,90 @@
+"""Processes that run beside each other, on shares of the cores, and stop as one."""
+
+from collections.abc import Iterator, Sequence
+import concurrent.futures
+import contextlib
+import itertools
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+from typing import Any
+
+
+class Processes:
+    """Processes that get a signal when this one does: they save, and end."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen] = set()
+        self._before: Any = None
+
+    def __enter__(self) -> "Processes":
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._interrupt)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _interrupt(self, number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    def run(self, command: Sequence[str], log: pathlib.Path) -> int:
+        """Runs a command, which appends to a log. Returns its status."""
+        # Fewer page faults: shorter steps.
+        env = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"} | os.environ
+        with log.open("ab") as output:
+            with self._lock:
+                if self.stopped:
+                    return -signal.SIGTERM
+                # In a session of its own: a terminal's Ctrl-C reaches this process alone.
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=env,
+                    start_new_session=True,
+                )
+                self._running.add(process)
+            status = process.wait()
+            with self._lock:
+                self._running.remove(process)
+        return status
+
+    def stop(self) -> None:
+        """Has those that run save and end, and starts no more."""
+        with self._lock:
+            self.stopped = True
+            if self._running:
+                names = f"{len(self._running)} runs"
+                print(f"stopping: waits until {names} are saved", file=sys.stderr)
+            for process in self._running:
+                process.terminate()
+
+
+@contextlib.contextmanager
+def pool(
+    jobs: int, processes: Processes
+) -> Iterator[concurrent.futures.ThreadPoolExecutor]:
+    """Threads that wait for processes; at an exception these are stopped first.
+
+    Each has its share of the cores, and its processes inherit it: two of XLA's pools of
+    threads on the same cores wait for each other.
+    """
+    pins = hasattr(os, "sched_setaffinity")  # of the calling thread
+    cores = sorted(os.sched_getaffinity(0)) if pins else []
+    shares = itertools.cycle([cores[i::jobs] or cores for i in range(jobs)])
+    take_share = lambda: os.sched_setaffinity(0, next(shares)) if pins else None
+    with concurrent.futures.ThreadPoolExecutor(jobs, initializer=take_share) as pool:
+        try:
+            yield pool
+        except BaseException:
+            processes.stop()
+            pool.shutdown(cancel_futures=True)
+            raise
