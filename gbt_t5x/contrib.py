@@ -1,8 +1,9 @@
-"""Optimizers of optax.contrib that need a word more than `OptaxOptimizer` to train T5.
+"""Optimizers of optax that need a word more than `OptaxOptimizer` to train T5.
 
 Prodigy and Muon have the names of Adam's arguments here, so that a gin file can put them
 in the place of LAMB or AdamW; Muon leaves embeddings to Adam, as its authors do.
-Schedule-free optimizers are evaluated at the average that they keep.
+Schedule-free optimizers are evaluated at the average that they keep. Adafactor can have
+its learning rate outside of the momentum.
 """
 
 import functools
@@ -79,6 +80,33 @@ def _hidden_matrices(params: Any) -> Any:
         return contrib.MuonDimensionNumbers() if is_hidden else None
 
     return jax.tree_util.tree_map_with_path(axes, params)
+
+
+def adafactor(
+    learning_rate: Any,
+    b1: Any = 0.9,
+    decay_rate: float = 0.8,
+    rate_in_momentum: bool = True,
+) -> optax.GradientTransformation:
+    """Adafactor (Shazeer & Stern, 2018) with relative step sizes, as T5X's.
+
+    T5X's is m' = β1·m + (1 - β1)·η·u and θ' = θ - m', so that ∂θ'/∂η has a factor 1 - β1.
+    With the rate outside, θ' = θ - η·m' and m' = β1·m + (1 - β1)·u, it has none.
+
+    Args:
+        learning_rate: η, of parameters whose root mean square is 1.
+        b1: β1.
+        decay_rate: of the second moment's decay, 1 - t^-decay_rate at step t.
+        rate_in_momentum: whether the rate is inside.
+    """
+    rate = optax.scale_by_learning_rate(learning_rate)
+    momentum = optax.ema(b1, debias=False)
+    return optax.chain(
+        optax.scale_by_factored_rms(decay_rate=decay_rate),
+        optax.clip_by_block_rms(1.0),
+        optax.scale_by_param_block_rms(),
+        *((rate, momentum) if rate_in_momentum else (momentum, rate)),
+    )
 
 
 class ScheduleFreeTrainer(trainer.Trainer):

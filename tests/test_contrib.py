@@ -1,11 +1,12 @@
-"""Optimizers of optax.contrib in a T5X run, and schedule-free evaluation."""
+"""Optimizers of optax in a T5X run, and schedule-free evaluation."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from optax import contrib as optax_contrib
 import pytest
-from t5x import trainer as t5x_trainer
+from t5x import adafactor as t5x_adafactor, trainer as t5x_trainer
 from t5x.examples.t5 import network
 
 from gbt_t5x import contrib
@@ -113,3 +114,50 @@ def test_prodigy_is_that_of_optax():
             update, state = optimizer.update(params, state, params)
         updates.append(update["w"])
     assert np.array_equal(*updates) and np.any(updates[0])
+
+
+def adafactors(rates):
+    """T5X's Adafactor, and ours with the rate inside and outside of the momentum."""
+    rng = np.random.default_rng(0)
+    params = {
+        "dense": {"kernel": rng.normal(size=(256, 192)).astype(np.float32)},
+        "zero": {"kernel": np.zeros((3, 4), np.float32)},
+        "norm": {"scale": np.ones(7, np.float32)},
+    }
+    found = []
+    for definition in (
+        t5x_adafactor.Adafactor(decay_rate=0.8, beta1=0.9),
+        OptaxOptimizer(contrib.adafactor, b1=0.9),
+        OptaxOptimizer(contrib.adafactor, b1=0.9, rate_in_momentum=False),
+    ):
+        optimizer = definition.create(jax.tree.map(jnp.asarray, params))
+        for step, rate in enumerate(rates):
+            rng = np.random.default_rng(step)
+            grads = jax.tree.map(
+                lambda x, rng=rng: rng.normal(size=x.shape).astype(np.float32), params
+            )
+            optimizer = optimizer.apply_gradient(grads, learning_rate=rate)
+        found.append(jax.tree.map(lambda a, b: a - b, optimizer.target, params))
+    return found
+
+
+def test_adafactor_is_that_of_t5x():
+    """With one rate inside and outside are the same."""
+    of_t5x, *ours = adafactors([0.02] * 4)
+    for found in ours:
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-7),
+            of_t5x,
+            found,
+        )
+
+
+def test_adafactor_with_the_rate_outside_of_the_momentum_has_it_at_once():
+    """After steps at rate 0, all of the momentum moves the parameters."""
+    inside, outside = adafactors([0.02, 0.0])[1:], adafactors([0.0, 0.02])[1:]
+    first = adafactors([0.02])[0]["norm"]["scale"]  # (1 - β1)·η·u_1
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-7)
+    close(inside[0]["norm"]["scale"], 1.9 * first)
+    close(inside[1]["norm"]["scale"], first)
+    of_second = outside[0]["norm"]["scale"]  # (1 - β1)·η·u_2
+    close(outside[1]["norm"]["scale"], of_second + 0.9 * first)
