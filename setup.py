@@ -22,7 +22,7 @@ setuptools.setup(
         "gbt_t5x.gin.runs",
     ],
     package_dir={"gbt_t5x.tasks": "tasks"},
-    package_data={"": ["*.gin"]},
+    package_data={"": ["*.gin", "*.html"]},
     python_requires=">=3.11,<3.13",
     install_requires=[
         "babel",
@@ -32,6 +32,7 @@ setuptools.setup(
         "flax",
         "gin-config",
         "jax",
+        "jinja2",
         "matplotlib",
         "num2words",
         "optax",

@@ -88,7 +88,11 @@ def draw(panels: Sequence[Panel], file: pathlib.Path, *, title: str = "") -> Non
     # Of up to three panels one row; of four a square; of more rows of three.
     columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
-    size = (max(6.0, 4.6 * columns), 3.6 * rows + 0.9)
+    labels = {line.label for panel in panels for line in panel.lines}
+    width = max(5.2, 4.6 * columns)
+    across = max(1, min(len(labels), int(width / 2.6)))
+    below = 0.2 * max(0, math.ceil(len(labels) / across) - 3)
+    size = (width, 3.6 * rows + 0.9 + below)
     settings: Any = {"font.size": 10, "axes.titlesize": 11, "svg.hashsalt": "gbt_t5x"}
     with matplotlib.rc_context(settings):
         fig = figure.Figure(figsize=size, dpi=120, layout="constrained")
@@ -108,7 +112,6 @@ def draw(panels: Sequence[Panel], file: pathlib.Path, *, title: str = "") -> Non
         if len(free) and len(entries) <= 14:
             free[0].legend(entries.values(), entries, loc="center", frameon=False)
         else:
-            across = max(1, min(len(entries), int(size[0] / 2.6)))
             fig.legend(
                 entries.values(),
                 entries,

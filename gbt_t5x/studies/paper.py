@@ -1,0 +1,320 @@
+"""Repeats the paper's experiments at the size of two cores, and makes a page of them.
+
+The page has each claim of the paper beside what was measured, and the figures and tables
+in the paper's form. Its numbers are those of CSV files (`paper_results`), which the runs
+of a folder give; runs that are done are not repeated.
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+import pathlib
+
+from gbt_t5x.studies import (
+    commands,
+    launch,
+    paper_results,
+    paper_runs,
+    runs,
+    scores,
+    search,
+)
+
+PARTS = (*paper_runs.FIGURES, "table_1", "table_2", "table_3")
+_PRETRAINED = {
+    "base": paper_runs.Setup(),
+    "alpha_beta1": paper_runs.Setup(("alpha", "beta1"), paper_runs.REACH["t5"]),
+}
+
+
+class Study:
+    """The runs of a folder, and what is written of them.
+
+    Attributes:
+        results: the folder of the CSV files.
+    """
+
+    def __init__(self, folder: pathlib.Path, size: paper_runs.Size, jobs: int = 1):
+        """Trains nothing yet.
+
+        Args:
+            folder: of the runs.
+            size: how much is trained.
+            jobs: runs at once.
+        """
+        self.results = folder / "results"
+        self._folder, self._size, self._jobs = folder, size, jobs
+        self._made: set[pathlib.Path] = set()  # of a part
+
+    def make(self, part: str, corpora: Sequence[str] = ("templates",)) -> None:
+        """Trains what a part is made of, and writes its numbers.
+
+        Args:
+            part: one of PARTS.
+            corpora: of Table 1.
+        """
+        self._made.clear()
+        if part == "table_1":
+            self._write(part, [row for c in corpora for row in self._table_1(c)])
+        elif part == "table_2":
+            self._table_2()
+        elif part == "table_3":
+            self._write(part, [*self._table_3()])
+        else:
+            self._write(part, [*self._figure(part)])
+        self._write("size", [*self._sizes(part)])
+
+    def _write(self, name: str, rows: Sequence[paper_results.Row]) -> None:
+        paper_results.write(self.results, name, rows)
+
+    def _train(
+        self,
+        variants: Sequence[launch.Variant],
+        folder: str,
+        seeds: Sequence[int] | None = None,
+    ) -> dict[str, list[pathlib.Path]]:
+        seeds = seeds or self._size.seeds
+        trained = launch.train(
+            variants, self._folder / folder, seeds=seeds, jobs=self._jobs
+        )
+        self._made.update(*trained.values())
+        return trained
+
+    def _figure(self, name: str) -> Iterator[paper_results.Row]:
+        study, setups = paper_runs.FIGURES[name]
+        folder = "t5" if study == "t5" else "translation/templates/de_en"
+        variants = [paper_runs.variant(study, setup, self._size) for setup in setups]
+        trained = self._train(variants, folder)
+        steps = paper_runs.steps(study, self._size)
+        for setup, variant in zip(setups, variants, strict=True):
+            row = {
+                "run": variant.name,
+                "learned": "+".join(setup.learned),
+                "eta": setup.eta(steps) if setup.learned else None,
+                "beta1": setup.beta1,
+            }
+            yield from _curves(row, self._size.seeds, trained[variant.name])
+
+    def _table_1(self, corpus_name: str) -> Iterator[paper_results.Row]:
+        corpus = paper_runs.CORPORA[corpus_name]
+        for direction in paper_runs.DIRECTIONS:
+            variants = [
+                paper_runs.variant("translation", setup, self._size, direction, corpus)
+                for setup in paper_runs.TABLE_1
+            ]
+            trained = self._train(variants, f"translation/{corpus_name}/{direction}")
+            for setup, variant in zip(paper_runs.TABLE_1, variants, strict=True):
+                row = {
+                    "corpus": corpus_name,
+                    "direction": direction,
+                    "learned": "+".join(setup.learned),
+                }
+                model_dirs = trained[variant.name]
+                yield from self._scored(row, model_dirs, direction, corpus)
+
+    def _scored(
+        self,
+        row: paper_results.Row,
+        model_dirs: Sequence[pathlib.Path],
+        direction: str = "de_en",
+        corpus: paper_runs.Corpus = paper_runs.CORPORA["templates"],
+        metrics: Sequence[str] = ("bleu", "chrf"),
+    ) -> Iterator[paper_results.Row]:
+        """A row for every seed, with its scores on the test split."""
+        files, bindings = paper_runs.evaluation(direction, corpus)
+        tests = launch.evaluate(model_dirs, files, bindings, jobs=self._jobs)
+        self._made.update(tests)
+        for seed, model_dir, test in zip(
+            self._size.seeds, model_dirs, tests, strict=True
+        ):
+            found = scores.read_model(str(test)).values
+            of_metric = {key: values[-1] for (_, key), values in found.items()}
+            (*_, loss) = runs.read_run(model_dir).loss.values()
+            yield {
+                **row,
+                "seed": seed,
+                "loss": loss,
+                **{metric: of_metric[metric] for metric in metrics},
+            }
+
+    def _table_2(self) -> None:
+        """Table 2, the trials of its searches, and Figure E.1, of those of beta1."""
+        table: list[paper_results.Row] = []
+        trials: list[paper_results.Row] = []
+        figure: list[paper_results.Row] = []
+        for learned in paper_runs.LEARNED:
+            name = "+".join(learned)
+            for guided in (False, True):
+                of_row = "guided" if guided else "base"
+                found = self._search(learned, guided)
+                best = search.best(found)
+                for t in found:
+                    trial = {"trial": t.number, "loss": t.loss if not t.problem else None}
+                    more = {"seconds": t.seconds, "problem": t.problem}
+                    which = {"learned": name, "row": of_row, "settings": _text(t.values)}
+                    trials.append({**which, **trial, **more})
+                untuned = paper_runs.untuned(learned, guided, self._size)
+                tuned = launch.Variant(
+                    f"{'_'.join(learned)}_{of_row}_tuned",
+                    untuned.gin_files,
+                    [
+                        *untuned.bindings,
+                        *(f"{k} = {v!r}" for k, v in best.values.items()),
+                    ],
+                )
+                trained = self._train([untuned, tuned], "table_2/runs")
+                for kind, variant in ((of_row, untuned), (f"{of_row}_tuned", tuned)):
+                    model_dirs = trained[variant.name]
+                    is_tuned = variant is tuned
+                    times = [t.seconds for t in found] if is_tuned else []
+                    row: paper_results.Row = {
+                        "learned": name,
+                        "row": kind,
+                        "runs": len(times) or 1,
+                        "seconds": sum(times) or launch.seconds(model_dirs[0]),
+                        "settings": _text(best.values) if is_tuned else "",
+                    }
+                    table += self._scored(row, model_dirs, metrics=["bleu"])
+                    if name == "beta1":
+                        of_figure = {"run": kind, "learned": name if guided else ""}
+                        figure += _curves(of_figure, self._size.seeds, model_dirs)
+        self._write("trials", trials)
+        self._write("table_2", table)
+        self._write("figure_E1", figure)
+
+    def _search(self, learned: Sequence[str], guided: bool) -> list[search.Trial]:
+        name = f"{'_'.join(learned)}_{'guided' if guided else 'base'}"
+        found = search.search(
+            paper_runs.question(learned, guided, self._size),
+            self._folder / "table_2" / "searches" / name,
+            trials=self._size.trials,
+            jobs=self._jobs,
+        )
+        self._made.update(trial.model_dir for trial in found)
+        return found
+
+    def _table_3(self) -> Iterator[paper_results.Row]:
+        variants = {
+            name: paper_runs.variant("t5", setup, self._size)
+            for name, setup in _PRETRAINED.items()
+        }
+        trained = self._train([*variants.values()], "t5")
+        for name, variant in variants.items():
+            for seed, model_dir in zip(
+                self._size.seeds, trained[variant.name], strict=True
+            ):
+                checkpoint = model_dir / f"checkpoint_{self._size.pretraining}"
+                of_tasks = [
+                    paper_runs.finetuning(task, str(checkpoint), self._size)
+                    for task in paper_runs.TASKS
+                ]
+                finetuned = self._train(of_tasks, f"finetuned/{name}", [seed])
+                for task, (folder,) in finetuned.items():
+                    for (_, metric), values in scores.read_model(
+                        str(folder)
+                    ).values.items():
+                        yield {
+                            "pretrained": name,
+                            "task": task,
+                            "metric": metric,
+                            "seed": seed,
+                            "value": values[-1],
+                        }
+
+    def _sizes(self, part: str) -> Iterator[paper_results.Row]:
+        """How much is trained, and the hours of the runs of every part so far."""
+        for name, value in vars(self._size).items():
+            text = " ".join(map(str, value)) if name == "seeds" else str(value)
+            yield {"name": name, "value": text}
+        before = {r["name"]: r["value"] for r in paper_results.read(self.results, "size")}
+        hours = sum(map(launch.seconds, self._made)) / 3600
+        of_parts = before | {f"hours {part}": f"{hours:.2f}"}
+        for name, value in sorted(of_parts.items()):
+            if name.startswith("hours "):
+                yield {"name": name, "value": value}
+
+
+def _curves(
+    row: paper_results.Row, seeds: Sequence[int], model_dirs: Sequence[pathlib.Path]
+) -> Iterator[paper_results.Row]:
+    """The rows of a figure's run."""
+    for seed, model_dir in zip(seeds, model_dirs, strict=True):
+        run = runs.read_run(model_dir)
+        for quantity, curve in {"loss": run.loss, **run.hyperparams}.items():
+            for step, value in curve.items():
+                more = {"seed": seed, "quantity": quantity, "step": step, "value": value}
+                yield {**row, **more}
+
+
+def _text(values: Mapping[str, float]) -> str:
+    """Settings as text: `NAME = VALUE, ...`."""
+    return ", ".join(f"{name} = {value!r}" for name, value in values.items())
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = commands.parser(
+        "paper",
+        "Repeats the paper's experiments on small models, and writes a page with each\n"
+        "claim beside what was measured. Runs that are done are not repeated. The whole\n"
+        "takes two cores most of a day, --quick half an hour. scripts/paper.sh makes the\n"
+        "vocabularies before.",
+        "--quick --jobs 2\n--only figure_1 table_1 --jobs 2\n--from docs/results/paper",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="one seed, few steps, 4 trials a search"
+    )
+    parser.add_argument(
+        "--folder", default="runs/paper", metavar="DIR", help="default: runs/paper"
+    )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at once")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=PARTS,
+        default=PARTS,
+        metavar="PART",
+        help=f"of {', '.join(PARTS)}; default: all",
+    )
+    parser.add_argument(
+        "--corpora",
+        nargs="+",
+        choices=paper_runs.CORPORA,
+        default=["templates"],
+        metavar="NAME",
+        help=f"of Table 1: {', '.join(paper_runs.CORPORA)}; default: templates",
+    )
+    parser.add_argument(
+        "--from",
+        dest="source",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="trains nothing: makes the page of CSV files",
+    )
+    parser.add_argument(
+        "--page",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="the page; its figures are in a folder beside it; default: paper.html in "
+        "the folder",
+    )
+    commands.run(_main, parser.parse_args(argv))
+
+
+def _main(options: argparse.Namespace) -> None:
+    from gbt_t5x.studies import paper_page  # which takes matplotlib
+
+    folder = pathlib.Path(options.folder)
+    source = options.source
+    if source is None:
+        size = paper_runs.QUICK if options.quick else paper_runs.WHOLE
+        study = Study(folder.absolute(), size, options.jobs)
+        for part in options.only:
+            study.make(part, options.corpora)
+        source = study.results
+    page = options.page or folder / "paper.html"
+    paper_page.make(source, page)
+    print(page)
+
+
+if __name__ == "__main__":
+    main()

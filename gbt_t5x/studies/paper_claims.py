@@ -1,0 +1,419 @@
+"""The paper's claims, and whether the numbers of its repetition bear them out.
+
+Differences are means over the seeds of those of each seed. One is told from 0 where it is
+beyond two standard errors, of one seed where it is not 0.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import math
+import pathlib
+import statistics
+
+from gbt_t5x.studies import paper_results, repeats, runs
+
+HOLDS, PART, NOT = "holds", "holds in part", "does not hold here"
+MISSING = "not measured"
+_RISE = 1.05  # of alpha, to be called one
+_MEET = 0.1  # of beta1, apart
+LEARNED = ("alpha", "beta1", "alpha+beta1")
+SYMBOLS = {"": "base", "alpha": "α", "beta1": "β1", "alpha+beta1": "α+β1"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A line of a figure.
+
+    Attributes:
+        name: distinct in its figure.
+        learned: '' without guidance.
+        eta, beta1: as in the file.
+        curves: quantity -> seed -> curve.
+    """
+
+    name: str
+    learned: str
+    eta: float | None
+    beta1: float | None
+    curves: Mapping[str, Mapping[int, runs.Curve]]
+
+    def last(self, quantity: str = "loss") -> dict[int, float]:
+        """Seed -> the last value."""
+        return {s: [*c.values()][-1] for s, c in self.curves[quantity].items()}
+
+
+class Results:
+    """The CSV files of a folder."""
+
+    def __init__(self, folder: pathlib.Path):
+        """Reads them as they are asked for.
+
+        Args:
+            folder: has some of them.
+        """
+        self.folder = folder
+
+    def rows(self, name: str) -> list[paper_results.Row]:
+        """Those of a file, none if it is not there."""
+        return paper_results.read(self.folder, name)
+
+    def figure(self, name: str) -> list[Run]:
+        """The lines of a figure, in order."""
+        found: dict[str, Run] = {}
+        for row in self.rows(name):
+            run = found.setdefault(
+                row["run"],
+                Run(row["run"], row["learned"], row["eta"], row["beta1"], {}),
+            )
+            assert isinstance(run.curves, dict)
+            of_seed = run.curves.setdefault(row["quantity"], {})
+            of_seed.setdefault(row["seed"], {})[row["step"]] = row["value"]
+        return [*found.values()]
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What was measured about a claim: the verdict, and sentences with the numbers."""
+
+    verdict: str
+    sentences: Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A claim.
+
+    Attributes:
+        title: a sentence.
+        where: in the paper.
+        parts: the figures and tables that show it.
+        look: what the results say of it.
+    """
+
+    title: str
+    where: str
+    parts: Sequence[str]
+    look: Callable[[Results], Finding]
+
+    def finding(self, results: Results) -> Finding:
+        """What the results say; MISSING where a part has none."""
+        missing = [part for part in self.parts if not results.rows(part)]
+        if missing:
+            return Finding(MISSING, [f"No numbers of {', '.join(missing)}."])
+        return self.look(results)
+
+
+def differences(run: Mapping[int, float], other: Mapping[int, float]) -> list[float]:
+    """Those of each seed that both have."""
+    return [run[seed] - other[seed] for seed in run if seed in other]
+
+
+def is_below(values: Sequence[float]) -> bool:
+    """Whether differences are told from 0, and negative."""
+    mean, spread = statistics.fmean(values), repeats.deviation(values)
+    error = spread / math.sqrt(len(values)) if spread else 0.0
+    return mean < -2 * error
+
+
+def _verdict(parts: Sequence[bool]) -> str:
+    if all(parts):
+        return HOLDS
+    return PART if any(parts) else NOT
+
+
+def _baseline(found: Sequence[Run]) -> Run:
+    return next(run for run in found if not run.learned)
+
+
+def _against(found: Sequence[Run]) -> dict[str, list[float]]:
+    """Run -> differences of the final loss to the baseline, of those that learn."""
+    base = _baseline(found).last()
+    return {r.name: differences(r.last(), base) for r in found if r.learned}
+
+
+def _only_falls(run: Run, quantity: str = "alpha") -> bool:
+    """Whether it is never above its start by a rise, and ends lowest, from each seed."""
+    curves = [[*curve.values()] for curve in run.curves[quantity].values()]
+    return all(
+        max(values) < _RISE * values[0] and values[-1] < _RISE * min(values)
+        for values in curves
+    )
+
+
+def _rises_then_falls(run: Run) -> bool:
+    curves = [[*curve.values()] for curve in run.curves["alpha"].values()]
+    return all(
+        max(values) > _RISE * values[0] and values[-1] * _RISE < max(values)
+        for values in curves
+    )
+
+
+def _range(values: Sequence[float], digits: int = 2) -> str:
+    low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _alpha_of_translation(results: Results) -> Finding:
+    found = results.figure("figure_1")
+    guided = [run for run in found if run.learned]
+    ends = {run.name: run.last("alpha") for run in guided}
+    ordered = all(
+        [ends[run.name][seed] for run in guided]
+        == sorted((ends[run.name][seed] for run in guided), reverse=True)
+        for seed in ends[guided[0].name]
+    )
+    falls = [_only_falls(run) for run in guided]
+    better = [name for name, of_name in _against(found).items() if is_below(of_name)]
+    listed = "; ".join(
+        f"{run.eta:g}: {statistics.fmean(ends[run.name].values()):.3f}" for run in guided
+    )
+    return Finding(
+        _verdict([ordered, *falls]),
+        [
+            f"α at the end, by η̂: {listed}.",
+            f"It only falls in {sum(falls)} of {len(falls)} runs"
+            + (", and ends the lower the larger η̂, from every seed." if ordered else "."),
+            f"{len(better)} of {len(guided)} end below the baseline's loss.",
+        ],
+    )
+
+
+def _meeting(guided: Sequence[Run]) -> list[float]:
+    """How far beta1 from several starts is apart at the end, from each seed."""
+    ends = [run.last("beta1") for run in guided]
+    return [max(e[s] for e in ends) - min(e[s] for e in ends) for s in ends[0]]
+
+
+def _beta1_of_translation(results: Results) -> Finding:
+    found = results.figure("figure_2")
+    guided = [run for run in found if run.learned]
+    etas = sorted({run.eta for run in guided if run.eta})
+    apart = {eta: _meeting([r for r in guided if r.eta == eta]) for eta in etas}
+    largest = [run for run in guided if run.eta == etas[-1]]
+    half = [_at_half(curve) for run in largest for curve in run.curves["beta1"].values()]
+    ends = [value for run in largest for value in run.last("beta1").values()]
+    meet, fall = max(apart[etas[-1]]) < _MEET, max(ends) < statistics.fmean(half)
+    better = [name for name, of_name in _against(found).items() if is_below(of_name)]
+    listed = "; ".join(f"{eta:g}: {_range(apart[eta], 3)}" for eta in etas)
+    return Finding(
+        _verdict([meet, fall, len(better) == len(guided)]),
+        [
+            f"β1 from 0.1, 0.5 and 0.9 is apart at the end, by η̂: {listed}.",
+            f"At the largest η̂ it is {statistics.fmean(half):.2f} half way, and "
+            f"{_range(ends)} at the end.",
+            f"{len(better)} of {len(guided)} end below the baseline's loss.",
+        ],
+    )
+
+
+def _at_half(curve: runs.Curve) -> float:
+    return [*curve.values()][len(curve) // 2]
+
+
+def scores(
+    rows: Sequence[paper_results.Row], metric: str, /, **chosen: str
+) -> dict[int, float]:
+    """Seed -> a metric, of the rows that have some values."""
+    of = [row for row in rows if all(row[k] == v for k, v in chosen.items())]
+    return {row["seed"]: row[metric] for row in of}
+
+
+def _six_directions(results: Results) -> Finding:
+    rows = results.rows("table_1")
+    sentences, verdicts = [], []
+    for corpus in dict.fromkeys(row["corpus"] for row in rows):
+        of = [row for row in rows if row["corpus"] == corpus]
+        gains = {
+            (direction, learned): statistics.fmean(
+                differences(
+                    scores(of, "bleu", direction=direction, learned=learned),
+                    scores(of, "bleu", direction=direction, learned=""),
+                )
+            )
+            for direction in dict.fromkeys(row["direction"] for row in of)
+            for learned in LEARNED
+        }
+        better = sum(gain > 0 for gain in gains.values())
+        means = "; ".join(
+            f"{SYMBOLS[learned]} {statistics.fmean(g):+.1f}"
+            for learned in LEARNED
+            for g in [[v for (_, x), v in gains.items() if x == learned]]
+        )
+        sentences.append(
+            f"{corpus}: {better} of {len(gains)} cells have more BLEU than the baseline; "
+            f"on average {means}."
+        )
+        verdicts += [better == len(gains)]
+        verdicts += [2 * better > len(gains)] if better < len(gains) else []
+    return Finding(_verdict(verdicts), sentences)
+
+
+def _against_a_search(results: Results) -> Finding:
+    rows = results.rows("table_2")
+    sentences, verdicts = [], []
+    for learned in LEARNED:
+        of = [row for row in rows if row["learned"] == learned]
+        gain = differences(
+            scores(of, "bleu", row="guided"), scores(of, "bleu", row="base_tuned")
+        )
+        loss = differences(
+            scores(of, "loss", row="guided"), scores(of, "loss", row="base_tuned")
+        )
+        trials = next(row["runs"] for row in of if row["row"] == "base_tuned")
+        mean = statistics.fmean(gain)
+        verdicts.append(mean > 0)
+        sentences.append(
+            f"{SYMBOLS[learned]}: one guided run has {mean:+.1f} BLEU and a loss "
+            f"{statistics.fmean(loss):+.4f} against the best of {trials} trials."
+        )
+    return Finding(_verdict(verdicts), sentences)
+
+
+def _one_alone_on_t5(results: Results) -> Finding:
+    alpha, beta1 = results.figure("figure_F2"), results.figure("figure_F3")
+    falls = [_only_falls(run) for run in alpha if run.learned]
+    of_alpha = _against(alpha)
+    wins = [name for name, of_name in of_alpha.items() if is_below(of_name)]
+    base = _baseline(beta1)
+    of_beta1 = [
+        statistics.fmean(differences(run.last(), base.last()))
+        for run in beta1
+        if run is not base
+    ]
+    size = max(map(abs, of_beta1))
+    both = [statistics.fmean(v) for v in _against(results.figure("figure_3")).values()]
+    little = size < abs(min(both)) / 2
+    apart = _meeting([run for run in beta1 if run.learned])
+    return Finding(
+        _verdict([*falls, not wins, little]),
+        [
+            f"α alone only falls in {sum(falls)} of {len(falls)} runs; "
+            f"{len(wins)} of them end below the baseline's loss.",
+            f"β1 alone, learned or fixed, changes the loss by {_range(of_beta1, 4)}, and "
+            f"both together by {_range(both, 4)}.",
+            f"β1 from 0.1, 0.5 and 0.9 is {_range(apart, 3)} apart at the end.",
+        ],
+    )
+
+
+def _both_on_t5(results: Results) -> Finding:
+    found = results.figure("figure_3")
+    base, guided = _baseline(found), [run for run in found if run.learned]
+    rises = [_rises_then_falls(run) for run in guided]
+    better = [name for name, of_name in _against(found).items() if is_below(of_name)]
+    goal, last = base.last(), max(next(iter(base.curves["loss"].values())))
+    shares = {
+        run.name: [
+            (runs.first_step_at_or_below(curve, goal[seed]) or math.inf) / last
+            for seed, curve in run.curves["loss"].items()
+        ]
+        for run in guided
+    }
+    fastest = min(statistics.fmean(of_run) for of_run in shares.values())
+    reached = f"{fastest:.2f} of its steps" if math.isfinite(fastest) else "not by all"
+    return Finding(
+        _verdict([*rises, len(better) == len(guided), fastest <= 0.34]),
+        [
+            f"α rises and then falls in {sum(rises)} of {len(rises)} runs.",
+            f"{len(better)} of {len(guided)} end below the baseline's loss.",
+            f"The baseline's final loss is reached, at best, after {reached}.",
+        ],
+    )
+
+
+def _finetuned(results: Results) -> Finding:
+    rows = results.rows("table_3")
+    gains: dict[str, list[float]] = {}
+    for task in dict.fromkeys(row["task"] for row in rows):
+        of_task = [row for row in rows if row["task"] == task]
+        for metric in dict.fromkeys(row["metric"] for row in of_task):
+            chosen = {"task": task, "metric": metric}
+            gains.setdefault(task, []).append(
+                statistics.fmean(
+                    differences(
+                        scores(rows, "value", pretrained="alpha_beta1", **chosen),
+                        scores(rows, "value", pretrained="base", **chosen),
+                    )
+                )
+            )
+    of_tasks = {task: statistics.fmean(values) for task, values in gains.items()}
+    better = sum(gain > 0 for gain in of_tasks.values())
+    mean = statistics.fmean(of_tasks.values())
+    listed = ", ".join(f"{task} {gain:+.1f}" for task, gain in of_tasks.items())
+    return Finding(
+        _verdict([mean > 0, 2 * better > len(of_tasks)]),
+        [
+            f"{better} of {len(of_tasks)} tasks are better after guided pre-training: "
+            f"{listed}; on average {mean:+.1f}."
+        ],
+    )
+
+
+def _cause(results: Results) -> Finding:
+    inside, outside = results.figure("rate_in_momentum")
+    peaks = [
+        [max(curve.values()) for curve in run.curves["alpha"].values()]
+        for run in (inside, outside)
+    ]
+    return Finding(
+        _verdict([min(peaks[0]) > _RISE, max(peaks[1]) < _RISE]),
+        [
+            f"α rises to {_range(peaks[0])} with the rate inside of the momentum, and "
+            f"to {_range(peaks[1])} with the rate outside.",
+        ],
+    )
+
+
+CLAIMS = (
+    Claim(
+        "On translation α alone is driven as low as η̂ allows, the short-horizon bias.",
+        "Section 3.1, Figure 1",
+        ["figure_1"],
+        _alpha_of_translation,
+    ),
+    Claim(
+        "On translation β1 falls to one schedule from 0.1, 0.5 and 0.9, if η̂ is large "
+        "enough, and every run that learns it beats the baseline.",
+        "Section 3.1, Figure 2",
+        ["figure_2"],
+        _beta1_of_translation,
+    ),
+    Claim(
+        "With one η̂ for six directions, α, β1 and both have more BLEU than the baseline.",
+        "Table 1",
+        ["table_1"],
+        _six_directions,
+    ),
+    Claim(
+        "A guided run that nobody tuned beats the best baseline of 100 trials.",
+        "Table 2, Figure E.1",
+        ["table_2"],
+        _against_a_search,
+    ),
+    Claim(
+        "On T5 α alone only falls and does not win, and β1 alone changes little.",
+        "Section 3.2, Figures F.2 and F.3",
+        ["figure_F2", "figure_F3", "figure_3"],
+        _one_alone_on_t5,
+    ),
+    Claim(
+        "On T5, with both learned, α rises before it falls, and the baseline's loss is "
+        "reached in a third of the steps.",
+        "Section 3.2, Figure 3",
+        ["figure_3"],
+        _both_on_t5,
+    ),
+    Claim(
+        "Fine-tuning from the guided checkpoint scores higher.",
+        "Tables 3, 6 and 7",
+        ["table_3"],
+        _finetuned,
+    ),
+    Claim(
+        "Why α rises: T5X's Adafactor has its learning rate inside of the momentum, so "
+        "that ∂θ'/∂α has a factor 1 - β1.",
+        "not in the paper",
+        ["rate_in_momentum"],
+        _cause,
+    ),
+)

@@ -1,0 +1,241 @@
+"""What the paper's figures and tables are made of, at the size of two cores.
+
+Figures 1, 2 and E.1, and Tables 1 and 2, are of translation; Figures 3, F.2 and F.3, and
+Table 3, of the quickstart's T5. Given here is η̂ times the number of steps, so that it is
+the same for other numbers of steps.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+
+from gbt_t5x.studies import launch, search, spaces
+
+_GIN = "gbt_t5x/gin"
+_NO_DECODING = f"{_GIN}/rivals/losses.gin"
+DIRECTIONS = ("de_en", "en_de", "fi_en", "en_fi", "lt_en", "en_lt")
+TASKS = ("offline_kind", "offline_module", "offline_questions")
+REACH = {"translation": 1.8, "t5": 15.0}  # of the runs that are not tuned
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """Pairs to translate.
+
+    Attributes:
+        name: of the tables.
+        bindings: of its runs.
+        steps: of its runs, over those of the template corpus.
+    """
+
+    name: str
+    bindings: Sequence[str] = ()
+    steps: float = 1.0
+
+
+CORPORA = {
+    "templates": Corpus("templates"),
+    "catalogues": Corpus(
+        "catalogues",
+        [
+            'CORPUS = "catalogues_"',
+            "BATCH_SIZE = 64",
+            "TASK_FEATURE_LENGTHS = {'inputs': 64, 'targets': 64}",
+        ],
+        steps=2.0,
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """How much is trained.
+
+    Attributes:
+        seeds: of every run.
+        translation, pretraining, finetuning, trial: steps of a run.
+        trials: of a search.
+        evaluations: of a run.
+    """
+
+    seeds: Sequence[int] = (0, 1, 2)
+    translation: int = 600
+    pretraining: int = 1500
+    finetuning: int = 500
+    trial: int = 300
+    trials: int = 100
+    evaluations: int = 12
+
+
+WHOLE = Size()
+QUICK = Size([0], 120, 240, 120, 60, trials=4, evaluations=4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """A configuration of a figure or table.
+
+    Attributes:
+        learned: the hyper-parameters; none without guidance.
+        reach: η̂ times the steps.
+        beta1: that learning starts from, or that is kept; None for the baseline's.
+        more: files and bindings, by the name that they add.
+    """
+
+    learned: Sequence[str] = ()
+    reach: float = 0.0
+    beta1: float | None = None
+    more: str = ""
+
+    def eta(self, steps: int) -> float:
+        """η̂, to two digits."""
+        return float(f"{self.reach / steps:.1e}")
+
+    def name(self, steps: int) -> str:
+        """One part of a path, distinct in its study."""
+        parts = ["_".join(self.learned) or "baseline"]
+        if self.learned:
+            parts.append(f"eta_{self.eta(steps):g}")
+        if self.beta1 is not None:
+            parts.append(f"beta1_{self.beta1:g}")
+        return "_".join([*parts, *filter(None, [self.more])])
+
+
+_ALPHA, _BETA1, _BOTH = ("alpha",), ("beta1",), ("alpha", "beta1")
+LEARNED = (_ALPHA, _BETA1, _BOTH)
+# Figure -> the study that it is of, and what it compares.
+FIGURES: Mapping[str, tuple[str, Sequence[Setup]]] = {
+    "figure_1": (
+        "translation",
+        [Setup(), *(Setup(_ALPHA, reach) for reach in (0.18, 0.6, 1.8, 6.0))],
+    ),
+    "figure_2": (
+        "translation",
+        [
+            Setup(),
+            *(Setup(_BETA1, r, b) for r in (1.8, 6.0, 18.0) for b in (0.1, 0.5, 0.9)),
+        ],
+    ),
+    "figure_3": ("t5", [Setup(), *(Setup(_BOTH, reach) for reach in (4.5, 15.0, 45.0))]),
+    "figure_F2": (
+        "t5",
+        [Setup(), *(Setup(_ALPHA, reach, 0.0) for reach in (1.5, 4.5, 15.0))],
+    ),
+    "figure_F3": (
+        "t5",
+        [
+            Setup(),
+            *(Setup(beta1=b) for b in (0.5, 0.9)),
+            *(Setup(_BETA1, 15.0, b) for b in (0.1, 0.5, 0.9)),
+        ],
+    ),
+    "rate_in_momentum": (
+        "t5",
+        [Setup(_BOTH, 15.0, more=f"rate_{where}") for where in ("inside", "outside")],
+    ),
+}
+TABLE_1 = [Setup(), *(Setup(learned, REACH["translation"]) for learned in LEARNED)]
+
+
+def steps(study: str, size: Size, corpus: Corpus = CORPORA["templates"]) -> int:
+    """Of a run of a study."""
+    if study == "t5":
+        return size.pretraining
+    return round(size.translation * corpus.steps)
+
+
+def variant(
+    study: str,
+    setup: Setup,
+    size: Size,
+    direction: str = "de_en",
+    corpus: Corpus = CORPORA["templates"],
+) -> launch.Variant:
+    """The runs of a setup.
+
+    Args:
+        study: `translation` or `t5`.
+        setup: what is learned.
+        size: how long.
+        direction: of translation.
+        corpus: of translation.
+    """
+    number = steps(study, size, corpus)
+    bindings = _common(number, size.evaluations)
+    if study == "t5":
+        files, kind = [], "quickstart"
+    else:
+        files, kind = [_NO_DECODING], "offline_translation"
+        bindings += [f'DIRECTION = "{direction}"', *corpus.bindings]
+        bindings.append(f"WARMUP_STEPS = {number // 2}")
+    files = [f"{_GIN}/{kind}_{'guided' if setup.learned else 'baseline'}.gin", *files]
+    if setup.more:
+        # Guidance comes after the optimizer that it guides.
+        files = [
+            f"{_GIN}/quickstart_baseline.gin",
+            f"{_GIN}/rivals/adafactor.gin",
+            f"{_GIN}/guidance/held_out.gin",
+        ]
+        bindings.append(f"RATE_IN_MOMENTUM = {setup.more == 'rate_inside'}")
+    if setup.learned:
+        bindings += _guided(setup.learned, setup.eta(number))
+    if setup.beta1 is not None:
+        bindings.append(f"BETA1 = {setup.beta1 or None}")
+    return launch.Variant(setup.name(number), files, bindings)
+
+
+def _common(steps: int, evaluations: int) -> list[str]:
+    return [
+        f"TRAIN_STEPS = {steps}",
+        f"EVAL_PERIOD = {steps // evaluations}",
+        f"CHECKPOINT_PERIOD = {steps}",
+    ]
+
+
+def _guided(learned: Sequence[str], eta: float) -> list[str]:
+    return [f"HYPERPARAMS = {(*learned,)!r}", f"META_LEARNING_RATE = {eta!r}"]
+
+
+# What tunes a baseline in place of learning: alpha is a factor on 0.4, the rate.
+_SPACES = {
+    "alpha": spaces.Setting("LEARNING_RATE", "log", 0.04, 4.0),
+    "beta1": spaces.Setting("BETA1", "logit", 0.1, 0.99),
+}
+_ETA = spaces.Setting("META_LEARNING_RATE", "log", 1e-4, 1e-1)
+
+
+def untuned(learned: Sequence[str], guided: bool, size: Size) -> launch.Variant:
+    """A row of Table 2 that has one run: as Table 1 has it, in the steps of a trial."""
+    setup = Setup(learned, REACH["translation"]) if guided else Setup()
+    of_trial = dataclasses.replace(size, translation=size.trial)
+    return variant("translation", setup, of_trial)
+
+
+def question(learned: Sequence[str], guided: bool, size: Size) -> search.Question:
+    """A search of Table 2: over the hyper-parameters, or over η̂ that learns them."""
+    run = untuned(learned, guided, dataclasses.replace(size, evaluations=1))
+    bindings = [b for b in run.bindings if not b.startswith("META_LEARNING_RATE")]
+    space = [_ETA] if guided else [_SPACES[name] for name in learned]
+    return search.Question(run.gin_files, bindings, space, size.seeds[0])
+
+
+def finetuning(task: str, checkpoint: str, size: Size) -> launch.Variant:
+    """A run of Table 3, with T5's settings, from a pre-trained checkpoint."""
+    last = size.pretraining + size.finetuning
+    return launch.Variant(
+        task,
+        [f"{_GIN}/quickstart_finetune_baseline.gin"],
+        [
+            f"TRAIN_STEPS = {last}",
+            f"EVAL_PERIOD = {size.finetuning}",
+            f"CHECKPOINT_PERIOD = {size.finetuning}",
+            f'MIXTURE_OR_TASK_NAME = "{task}"',
+            f'INITIAL_CHECKPOINT_PATH = "{checkpoint}"',
+        ],
+    )
+
+
+def evaluation(direction: str, corpus: Corpus) -> tuple[list[str], list[str]]:
+    """The gin files and bindings that decode a test split."""
+    own = [b for b in corpus.bindings if not b.startswith("BATCH_SIZE")]
+    files = [f"{_GIN}/offline_translation_eval.gin"]
+    return files, [f'DIRECTION = "{direction}"', *own]

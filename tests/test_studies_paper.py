@@ -1,0 +1,404 @@
+"""The paper's experiments: what is trained, the claims' verdicts, and the page."""
+
+import html.parser
+import json
+import math
+import re
+
+import pytest
+
+from gbt_t5x.studies import (
+    launch,
+    paper,
+    paper_claims,
+    paper_page,
+    paper_results,
+    paper_runs,
+)
+import gin_runs
+from written_runs import write_run
+
+SEEDS = (0, 1, 2)
+STEPS = (100, 200, 300, 400)
+
+
+def rows_of(learned, eta, beta1, curves, run=None):
+    """`curves`: quantity -> the values at STEPS, to which each seed adds a thousandth."""
+    name = run or f"{learned}_{eta}_{beta1}"
+    return [
+        {
+            **{"run": name, "learned": learned, "eta": eta, "beta1": beta1},
+            **{"seed": seed, "quantity": quantity, "step": step},
+            "value": value + 0.001 * seed,
+        }
+        for quantity, values in curves.items()
+        for seed in SEEDS
+        for step, value in zip(STEPS, values, strict=True)
+    ]
+
+
+def loss(last):
+    return [5.0, 4.0, 3.0, last]
+
+
+def as_in_the_paper():
+    """File -> rows with which all claims hold."""
+    base = rows_of("", None, None, {"loss": loss(2.0)})
+    falls, rises, meets = [1.0, 0.9, 0.8], [1.0, 1.5, 1.2, 0.8], [0.6, 0.5, 0.45, 0.3]
+    both = {"alpha": rises, "beta1": meets, "loss": [2.0, 1.9, 1.8, 1.5]}
+    seeded = [(seed, 0.1 * seed) for seed in SEEDS]
+    files = {
+        "figure_1": [*base],
+        "figure_2": [*base],
+        "figure_3": [*base, *rows_of("alpha+beta1", 0.01, None, both)],
+        "figure_F2": [*base],
+        "figure_F3": [*base, *rows_of("", None, 0.9, {"loss": loss(2.01)})],
+        "figure_E1": [],
+        "rate_in_momentum": [],
+        "table_1": [
+            {
+                **{"corpus": "templates", "direction": direction, "learned": learned},
+                **{"seed": seed, "bleu": bleu + more, "chrf": 50.0, "loss": 1.0},
+            }
+            for direction in paper_runs.DIRECTIONS
+            for learned, bleu in zip(paper_claims.SYMBOLS, (30, 31, 32, 33), strict=True)
+            for seed, more in seeded
+        ],
+        "table_2": [
+            {
+                **{"learned": learned, "row": row, "seed": seed, "bleu": bleu + more},
+                **{"runs": 100 if "tuned" in row else 1, "loss": 1.0, "settings": ""},
+                "seconds": 6000.0 if "tuned" in row else 60.0,
+            }
+            for learned in paper_claims.LEARNED
+            for row, bleu in zip(paper_page._ROWS, (30, 31, 33, 34), strict=True)
+            for seed, more in seeded
+        ],
+        "table_3": [
+            {
+                **{"pretrained": name, "task": task, "metric": "accuracy"},
+                **{"seed": seed, "value": value + more},
+            }
+            for name, value in (("base", 50), ("alpha_beta1", 52))
+            for task in paper_runs.TASKS
+            for seed, more in seeded
+        ],
+        "size": [
+            {"name": name, "value": value}
+            for name, value in (
+                *vars(paper_runs.WHOLE).items(),
+                ("hours figure_1", "7.5"),
+            )
+        ],
+    }
+    for eta, end in ((0.001, 0.7), (0.01, 0.2)):
+        curves = {"alpha": [*falls, end], "loss": loss(1.9)}
+        files["figure_1"] += rows_of("alpha", eta, None, curves)
+    for start in (0.1, 0.9):
+        curves = {"beta1": meets, "loss": loss(1.9)}
+        files["figure_2"] += rows_of("beta1", 0.03, start, curves)
+    curves = {"alpha": [*falls, 0.2], "loss": loss(2.1)}
+    files["figure_F2"] += rows_of("alpha", 0.01, 0.0, curves)
+    curves = {"beta1": meets, "loss": loss(1.99)}
+    files["figure_F3"] += rows_of("beta1", 0.01, 0.1, curves)
+    for run in paper_page._ROWS:
+        curves = {"loss": loss(2.0)} | ({"beta1": meets} if "guided" in run else {})
+        learned = "beta1" if "guided" in run else ""
+        files["figure_E1"] += rows_of(learned, None, None, curves, run)
+    for run, alpha in (("rate_inside", rises), ("rate_outside", [*falls, 0.2])):
+        curves = both | {"alpha": alpha}
+        files["rate_in_momentum"] += rows_of("alpha+beta1", 0.01, None, curves, run)
+    return files
+
+
+def written(folder, files):
+    for name, rows in files.items():
+        paper_results.write(folder, name, rows)
+    return folder
+
+
+def findings(folder):
+    results = paper_claims.Results(folder)
+    return [claim.finding(results) for claim in paper_claims.CLAIMS]
+
+
+def test_with_the_papers_results_all_claims_hold(tmp_path):
+    found = findings(written(tmp_path, as_in_the_paper()))
+    assert [f.verdict for f in found] == ["holds"] * len(paper_claims.CLAIMS)
+    assert found[0].sentences[0] == "α at the end, by η̂: 0.001: 0.701; 0.01: 0.201."
+    assert found[2].sentences == [
+        "templates: 18 of 18 cells have more BLEU than the baseline; on average "
+        "α +1.0; β1 +2.0; α+β1 +3.0."
+    ]
+    assert found[3].sentences[0] == (
+        "α: one guided run has +2.0 BLEU and a loss +0.0000 against the best of 100 "
+        "trials."
+    )
+    assert found[5].sentences[2].endswith("is reached, at best, after 0.25 of its steps.")
+
+
+def changed(files, name, change, **chosen):
+    """The files, with the values of some rows changed."""
+    rows = [
+        {**row, **change(row)} if all(row[k] == v for k, v in chosen.items()) else row
+        for row in files[name]
+    ]
+    return files | {name: rows}
+
+
+LOSES = {"row": "guided", "learned": "beta1"}
+WINS = {"run": "alpha_0.01_0.0", "quantity": "loss"}
+WORSE = [
+    # claim, file, change, rows, verdict
+    (0, "figure_1", lambda r: {"value": 1.2}, {"quantity": "alpha", "step": 200}, "part"),
+    (0, "figure_1", lambda r: {"value": 0.1}, {"eta": 0.001, "step": 400}, "part"),
+    (1, "figure_2", lambda r: {"value": 0.9}, {"beta1": 0.9, "step": 400}, "part"),
+    (1, "figure_2", lambda r: {"value": 2.0}, {"beta1": 0.9, "quantity": "loss"}, "part"),
+    (2, "table_1", lambda r: {"bleu": 29.0}, {"learned": "alpha"}, "part"),
+    (2, "table_1", lambda r: {"bleu": 40.0}, {"learned": ""}, "not"),
+    (3, "table_2", lambda r: {"bleu": 40.0}, {"row": "base_tuned"}, "not"),
+    (3, "table_2", lambda r: {"bleu": 9.0}, LOSES, "part"),
+    (4, "figure_F2", lambda r: {"value": 1.0}, WINS, "part"),
+    (4, "figure_F3", lambda r: {"value": 1.5}, {"beta1": 0.9}, "part"),
+    (5, "figure_3", lambda r: {"value": 1.0}, {"quantity": "alpha"}, "part"),
+    (5, "figure_3", lambda r: {"value": 3.0}, {"quantity": "loss", "step": 100}, "part"),
+    (6, "table_3", lambda r: {"value": 10.0}, {"pretrained": "alpha_beta1"}, "not"),
+    (7, "rate_in_momentum", lambda r: {"value": 1.5}, {"run": "rate_outside"}, "part"),
+]  # fmt: skip
+VERDICTS = {"part": paper_claims.PART, "not": paper_claims.NOT}
+
+
+@pytest.mark.parametrize("index", range(len(WORSE)))
+def test_where_a_claim_does_not_hold(tmp_path, index):
+    claim, name, change, chosen, verdict = WORSE[index]
+    files = changed(as_in_the_paper(), name, change, **chosen)
+    found = findings(written(tmp_path, files))
+    assert found[claim].verdict == VERDICTS[verdict], found[claim]
+
+
+def test_what_was_not_run_says_so(tmp_path):
+    files = as_in_the_paper()
+    del files["table_2"], files["figure_3"]
+    found = findings(written(tmp_path, files))
+    missing = {i for i, f in enumerate(found) if f.verdict == paper_claims.MISSING}
+    assert missing == {3, 4, 5}
+    assert found[3].sentences == ["No numbers of table_2."]
+
+
+def test_a_difference_counts_beyond_two_standard_errors():
+    assert paper_claims.is_below([-0.1])
+    assert not paper_claims.is_below([0.0])
+    assert paper_claims.is_below([-0.3, -0.2, -0.1])
+    assert not paper_claims.is_below([-0.4, 0.1, -0.1])
+
+
+class Page(html.parser.HTMLParser):
+    """What a page links to, and its text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.links, self.ids, self.words = [], [], []
+        self.feed(page.read_text(encoding="utf-8"))
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        of_tag = dict(attrs)
+        self.links += [v for k, v in attrs if k in ("src", "href")]
+        if "id" in of_tag:
+            self.ids.append(of_tag["id"])
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_the_page_is_whole_and_the_same_again(tmp_path):
+    source = written(tmp_path / "results", as_in_the_paper())
+    page = tmp_path / "docs" / "paper.html"
+    page.parent.mkdir()
+    paper_page.make(source, page)
+    found = Page(page)
+    assert "http" not in page.read_text().replace("http-equiv", "")
+    for link in found.links:
+        there = (
+            link[1:] in found.ids if link[0] == "#" else (page.parent / link).is_file()
+        )
+        assert there, link
+    for claim in paper_claims.CLAIMS:
+        assert f"{claim.title} {claim.where}. Here: holds" in found.text
+    assert "Again, in 7.5 hours of a core: python -m gbt_t5x.studies.paper --only" in (
+        found.text
+    )
+    assert len(found.ids) == len(paper_claims.CLAIMS)
+    captions = [*(caption for caption, _ in paper_page.FIGURES.values())]
+    for caption in [*captions, "Table 1: BLEU, templates", "Table 2: BLEU", "Table 3: "]:
+        assert found.text.count(caption) == 1, caption
+    assert "base 30.1 ± 0.1 30.1 ± 0.1" in found.text  # Table 1
+    assert "base, tuned 100 100 31.1 ± 0.1" in found.text  # Table 2
+    assert "α+β1 52.1 ± 0.1 52.1 ± 0.1 52.1 ± 0.1 52.1 ± 0.1" in found.text  # Table 3
+    drawn = {path: path.read_bytes() for path in page.parent.rglob("*") if path.is_file()}
+    assert sum(path.suffix == ".svg" for path in drawn) == 16
+    paper.main(["--from", str(page.parent / "paper"), "--page", str(page)])
+    assert {path: path.read_bytes() for path in drawn} == drawn
+
+
+def test_results_in_another_form_are_refused(tmp_path, capsys):
+    folder = written(tmp_path, as_in_the_paper())
+    file = folder / "table_1.csv"
+    before = file.read_text()
+    for text, message in {
+        before.replace("chrf", "ter"): "has the columns corpus,direction,learned,seed,"
+        "bleu,ter,loss, and this version writes corpus,direction,learned,seed,bleu,chrf,",
+        before.replace(
+            "30.1", "thirty"
+        ): "has could not convert string to float: 'thirty'",
+    }.items():
+        file.write_text(text)
+        with pytest.raises(SystemExit, match="1"):
+            paper.main(["--from", str(folder), "--page", str(tmp_path / "paper.html")])
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {file} {message}")
+    with pytest.raises(SystemExit, match="1"):
+        paper.main(["--from", str(tmp_path / "none")])
+    assert "none has no size.csv: name the folder" in capsys.readouterr().err
+
+
+def test_names_of_runs_are_distinct_and_the_same_run_is_shared():
+    of_study = {}
+    for study, setups in paper_runs.FIGURES.values():
+        names = [paper_runs.variant(study, s, paper_runs.WHOLE).name for s in setups]
+        assert len(set(names)) == len(names)
+        for setup, name in zip(setups, names, strict=True):
+            found = paper_runs.variant(study, setup, paper_runs.WHOLE)
+            assert of_study.setdefault((study, name), found) == found
+    shared = [
+        paper_runs.variant("translation", s, paper_runs.WHOLE) for s in paper_runs.TABLE_1
+    ]
+    assert ("translation", "baseline") in of_study
+    assert [v.name for v in shared][1] == "alpha_eta_0.003"
+    assert ("translation", "alpha_eta_0.003") in of_study
+
+
+def all_variants():
+    """Every configuration, once for each size."""
+    for size in (paper_runs.WHOLE, paper_runs.QUICK):
+        for study, setups in paper_runs.FIGURES.values():
+            for setup in setups:
+                yield paper_runs.variant(study, setup, size)
+        for corpus in paper_runs.CORPORA.values():
+            for setup in paper_runs.TABLE_1:
+                yield paper_runs.variant("translation", setup, size, "en_fi", corpus)
+
+
+def on_top(variant):
+    first, *others = variant.gin_files
+    return first, *(f"include {file!r}" for file in others), *variant.bindings
+
+
+def test_gin_takes_every_configuration():
+    for variant in {v.name + str(v.bindings): v for v in all_variants()}.values():
+        found = gin_runs.bindings_of(*on_top(variant))
+        learned = "GuidedTrainer" in str(found.get("train_script.train.trainer_cls"))
+        assert learned == ("_eta_" in variant.name), variant
+
+
+def test_a_search_tunes_what_guidance_learns_or_its_rate():
+    for learned in paper_runs.LEARNED:
+        base = paper_runs.question(learned, False, paper_runs.WHOLE)
+        guided = paper_runs.question(learned, True, paper_runs.WHOLE)
+        names = {"alpha": "LEARNING_RATE", "beta1": "BETA1"}
+        assert [s.name for s in base.space] == [names[name] for name in learned]
+        assert [s.name for s in guided.space] == ["META_LEARNING_RATE"]
+        values = {s.name: s.low for s in guided.space}
+        found = gin_runs.bindings_of(*on_top(guided.variant(1, values)))
+        assert found["optimizers.GuidedOptimizer.meta_learning_rate"] in (
+            "0.0001",
+            "%META_LEARNING_RATE",
+        )
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Runs and evaluations are written in place of made; of those asked for a list."""
+    asked = []
+
+    def train(variants, folder, *, seeds, jobs, failures=None, progress=None):
+        found = {}
+        for variant in variants:
+            of = dict(b.split(" = ", 1) for b in variant.bindings)
+            learned = eval(of.get("HYPERPARAMS", "()"))
+            found[variant.name] = []
+            for seed in seeds:
+                model_dir = folder / variant.name / str(seed)
+                asked.append(model_dir)
+                rate = math.log10(float(of.get("META_LEARNING_RATE", "1e-3")))
+                curves = {name: [1.0, 0.5 + 0.1 * rate] for name in learned}
+                write_run(model_dir, {20: 9.0, 40: 9.0 + rate}, [1.0, 1.0], curves)
+                state = json.dumps({"state": "done", "seconds": 30.0})
+                (model_dir / "study.json").write_text(state)
+                for step in (paper_runs.QUICK.pretraining,):
+                    (model_dir / f"checkpoint_{step}").mkdir(exist_ok=True)
+                if "INITIAL_CHECKPOINT_PATH" in of:
+                    assert (
+                        f"t5/{'baseline' if 'base' in str(folder) else 'alpha'}"
+                        in of["INITIAL_CHECKPOINT_PATH"]
+                    )
+                    score(model_dir, variant.name, {"accuracy": 40.0 + seed})
+                found[variant.name].append(model_dir)
+        return found
+
+    def score(folder, task, values):
+        (folder / "inference_eval").mkdir(parents=True)
+        line = json.dumps({"step": 9, **values})
+        (folder / "inference_eval" / f"{task}-metrics.jsonl").write_text(line)
+
+    def evaluate(model_dirs, gin_files, bindings, *, jobs):
+        for model_dir in model_dirs:
+            if not (model_dir / "test").exists():
+                test = model_dir / "test"
+                score(test, "offline_de_en", {"bleu": 20.0, "chrf": 30.0})
+                (test / "study.json").write_text('{"seconds": 6.0}')
+        return [model_dir / "test" for model_dir in model_dirs]
+
+    monkeypatch.setattr(launch, "train", train)
+    monkeypatch.setattr(launch, "evaluate", evaluate)
+    return asked
+
+
+def test_every_part_is_trained_and_written(tmp_path, trained, capsys):
+    folder = tmp_path / "study"
+    paper.main(["--quick", "--folder", str(folder), "--jobs", "2"])
+    assert capsys.readouterr().out == f"{folder / 'paper.html'}\n"
+    names = {path.stem for path in (folder / "results").glob("*.csv")}
+    assert names == {*paper.PARTS, "figure_E1", "trials", "size"}
+    results = paper_claims.Results(folder / "results")
+    size = {row["name"]: row["value"] for row in results.rows("size")}
+    assert (size["seeds"], size["translation"], size["trials"]) == ("0", "120", "4")
+    assert size["hours figure_1"] == f"{30 * 5 / 3600:.2f}"
+    assert size["hours table_1"] == f"{(30 + 6) * 6 * 4 / 3600:.2f}"
+    assert {name for name in size if name.startswith("hours ")} == {
+        f"hours {part}" for part in paper.PARTS
+    }
+    for name, (_, setups) in paper_runs.FIGURES.items():
+        runs = results.figure(name)
+        assert len(runs) == len(setups)
+        assert [run.learned for run in runs] == ["+".join(s.learned) for s in setups]
+    assert len(results.rows("table_1")) == 6 * 4
+    assert len(results.rows("table_2")) == 3 * 4
+    assert len(results.rows("trials")) == 3 * 2 * 4
+    assert len(results.rows("table_3")) == 2 * 3
+    of_search = [r for r in results.rows("table_2") if r["row"] == "guided_tuned"]
+    assert all(
+        re.fullmatch(r"META_LEARNING_RATE = [\d.e-]+", r["settings"]) for r in of_search
+    )
+    assert {r["runs"] for r in of_search} == {4}
+    assert {r["seconds"] for r in of_search} == {120.0}
+    assert not any(
+        f.verdict == paper_claims.MISSING for f in findings(folder / "results")
+    )
+
+
+def test_a_part_alone(tmp_path, trained):
+    folder = tmp_path / "study"
+    paper.main(["--quick", "--folder", str(folder), "--only", "figure_F3"])
+    assert {path.stem for path in (folder / "results").glob("*")} == {"figure_F3", "size"}
+    assert len(trained) == len(paper_runs.FIGURES["figure_F3"][1])
