@@ -271,11 +271,10 @@ def test_names_of_runs_are_distinct_and_the_same_run_is_shared():
             found = paper_runs.variant(study, setup, paper_runs.WHOLE)
             assert of_study.setdefault((study, name), found) == found
     shared = [
-        paper_runs.variant("translation", s, paper_runs.WHOLE) for s in paper_runs.TABLE_1
+        ("translation", paper_runs.variant("translation", s, paper_runs.WHOLE).name)
+        for s in paper_runs.TABLE_1
     ]
-    assert ("translation", "baseline") in of_study
-    assert [v.name for v in shared][1] == "alpha_eta_0.003"
-    assert ("translation", "alpha_eta_0.003") in of_study
+    assert [name in of_study for name in shared] == [True, True, True, False]
 
 
 def all_variants():

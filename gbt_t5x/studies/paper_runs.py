@@ -133,7 +133,12 @@ FIGURES: Mapping[str, tuple[str, Sequence[Setup]]] = {
         [Setup(_BOTH, 15.0, more=f"rate_{where}") for where in ("inside", "outside")],
     ),
 }
-TABLE_1 = [Setup(), *(Setup(learned, REACH["translation"]) for learned in LEARNED)]
+TABLE_1 = [
+    Setup(),
+    Setup(_ALPHA, REACH["translation"]),
+    Setup(_BETA1, REACH["translation"], 0.9),  # as in Figure 2
+    Setup(_BOTH, REACH["translation"]),
+]
 
 
 def steps(study: str, size: Size, corpus: Corpus = CORPORA["templates"]) -> int:
