@@ -14,6 +14,7 @@ DOCUMENTS = [
     "docs/guidance.md",
     "docs/hyperparams.md",
     "docs/implementation.md",
+    "docs/paper.md",
     "docs/reliability.md",
     "docs/schedules.md",
     "docs/t5.md",
