@@ -137,6 +137,12 @@ def run(main: Callable[..., Any], *arguments: Any) -> None:
         raise SystemExit(130) from error
 
 
+def say(line: str) -> None:
+    """Writes a line on stderr, whole though other threads write too."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
 class Progress:
     """A line on stderr about long work: parts done, and the time left.
 
@@ -171,7 +177,7 @@ class Progress:
         if now() < self._first_line:
             return
         so_far = f"{self._done}/{self._parts} {self._noun}{self._left()}"
-        print(f"[{so_far}] {what}", file=sys.stderr, flush=True)
+        say(f"[{so_far}] {what}")
 
     def _left(self) -> str:
         left = self._parts - self._done

@@ -282,7 +282,7 @@ class _Planned:
         started = commands.now()
         self.record(_STARTED)
         log = self.folder / LOG
-        print(f"{self.name}: started, its log is {log}", file=sys.stderr, flush=True)
+        commands.say(f"{self.name}: started, its log is {log}")
         folder = f"--gin.{self.macro}={json.dumps(os.fspath(self.folder))}"
         command = [sys.executable, "-m", self.program, *self.arguments, folder]
         status = beside.run(command, log)

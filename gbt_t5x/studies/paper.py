@@ -96,7 +96,7 @@ class Study:
 
     def _table_1(self, corpus_name: str) -> Iterator[paper_results.Row]:
         corpus = paper_runs.CORPORA[corpus_name]
-        for direction in paper_runs.DIRECTIONS:
+        for direction in self._size.directions:
             variants = [
                 paper_runs.variant("translation", setup, self._size, direction, corpus)
                 for setup in paper_runs.TABLE_1
@@ -223,7 +223,8 @@ class Study:
     def _sizes(self, part: str) -> Iterator[paper_results.Row]:
         """How much is trained, and the hours of the runs of every part so far."""
         for name, value in vars(self._size).items():
-            text = " ".join(map(str, value)) if name == "seeds" else str(value)
+            several = isinstance(value, tuple)
+            text = " ".join(map(str, value)) if several else str(value)
             yield {"name": name, "value": text}
         before = {r["name"]: r["value"] for r in paper_results.read(self.results, "size")}
         hours = sum(map(launch.seconds, self._made)) / 3600
@@ -256,8 +257,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "paper",
         "Repeats the paper's experiments on small models, and writes a page with each\n"
         "claim beside what was measured. Runs that are done are not repeated. The whole\n"
-        "takes two cores most of a day, --quick half an hour. scripts/paper.sh makes the\n"
-        "vocabularies before.",
+        "takes two cores most of a day, --quick half an hour. scripts/paper.sh makes\n"
+        "the vocabularies before.",
         "--quick --jobs 2\n--only figure_1 table_1 --jobs 2\n--from docs/results/paper",
     )
     parser.add_argument(

@@ -26,8 +26,9 @@ FIGURES: Mapping[str, tuple[str, Sequence[str]]] = {
     ),
     "figure_F2": ("Figure F.2: α alone, T5", ["alpha", "loss"]),
     "figure_F3": ("Figure F.3: β1 alone, T5", ["beta1", "loss"]),
-    "rate_in_momentum": (
-        "α and β1, the learning rate inside or outside of the momentum, T5",
+    "why_alpha_rises": (
+        "α and β1 with the learning rate inside and outside of the momentum, and α alone "
+        "with momentum, T5",
         ["alpha", "beta1", "loss"],
     ),
 }

@@ -35,7 +35,7 @@ Row = Mapping[str, Any]
 
 def columns(name: str) -> Sequence[str]:
     """Those of a file, which is named without its suffix."""
-    known = {"rate_in_momentum": "figure"}.get(name, name)
+    known = {"why_alpha_rises": "figure"}.get(name, name)
     return COLUMNS["figure" if known.startswith("figure") else known]
 
 

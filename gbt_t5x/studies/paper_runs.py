@@ -52,12 +52,14 @@ class Size:
 
     Attributes:
         seeds: of every run.
+        directions: of Table 1.
         translation, pretraining, finetuning, trial: steps of a run.
         trials: of a search.
         evaluations: of a run.
     """
 
     seeds: Sequence[int] = (0, 1, 2)
+    directions: Sequence[str] = DIRECTIONS
     translation: int = 600
     pretraining: int = 1500
     finetuning: int = 500
@@ -67,7 +69,7 @@ class Size:
 
 
 WHOLE = Size()
-QUICK = Size([0], 120, 240, 120, 60, trials=4, evaluations=4)
+QUICK = Size((0,), ("de_en", "en_fi"), 120, 240, 120, 60, trials=4, evaluations=4)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,9 +130,12 @@ FIGURES: Mapping[str, tuple[str, Sequence[Setup]]] = {
             *(Setup(_BETA1, 15.0, b) for b in (0.1, 0.5, 0.9)),
         ],
     ),
-    "rate_in_momentum": (
+    "why_alpha_rises": (
         "t5",
-        [Setup(_BOTH, 15.0, more=f"rate_{where}") for where in ("inside", "outside")],
+        [
+            *(Setup(_BOTH, 15.0, more=f"rate_{x}") for x in ("inside", "outside")),
+            Setup(_ALPHA, 15.0, 0.9),
+        ],
     ),
 }
 TABLE_1 = [

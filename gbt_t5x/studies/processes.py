@@ -8,9 +8,10 @@ import os
 import pathlib
 import signal
 import subprocess
-import sys
 import threading
 from typing import Any
+
+from gbt_t5x.studies import commands
 
 
 class Processes:
@@ -63,7 +64,7 @@ class Processes:
             self.stopped = True
             if self._running:
                 names = f"{len(self._running)} runs"
-                print(f"stopping: waits until {names} are saved", file=sys.stderr)
+                commands.say(f"stopping: waits until {names} are saved")
             for process in self._running:
                 process.terminate()
 
