@@ -262,7 +262,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--quick --jobs 2\n--only figure_1 table_1 --jobs 2\n--from docs/results/paper",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="one seed, few steps, 4 trials a search"
+        "--quick", action="store_true", help="one seed, few steps, 3 trials a search"
     )
     parser.add_argument(
         "--folder", default="runs/paper", metavar="DIR", help="default: runs/paper"

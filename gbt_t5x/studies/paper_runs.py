@@ -69,7 +69,7 @@ class Size:
 
 
 WHOLE = Size()
-QUICK = Size((0,), ("de_en", "en_fi"), 120, 240, 120, 60, trials=4, evaluations=4)
+QUICK = Size((0,), ("de_en", "en_fi"), 80, 160, 80, 40, trials=3, evaluations=4)
 
 
 @dataclasses.dataclass(frozen=True)
