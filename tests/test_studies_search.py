@@ -194,6 +194,27 @@ def test_what_cannot_be_searched(tmp_path, trained, capsys):
     assert not trained
 
 
+def test_what_fails_wherever_it_is_tried_ends_the_search(tmp_path, monkeypatch):
+    """As a macro that the gin file has not."""
+    tried = []
+
+    def train(variants, folder, *, seeds, jobs, failures, progress):
+        found = {v.name: [folder / v.name / "0"] for v in variants}
+        for (model_dir,) in found.values():
+            tried.append(model_dir)
+            model_dir.mkdir(parents=True, exist_ok=True)
+            (model_dir / "study.json").write_text('{"seconds": 1.0}')
+            failures[model_dir] = "status 1, error: no macro RATE"
+        return found
+
+    monkeypatch.setattr(launch, "train", train)
+    question = search.Question(["base.gin"], [], [RATE])
+    for times in (1, 2):  # the same command tries them again
+        with pytest.raises(ValueError, match="all 2 trials failed, .* no macro RATE"):
+            search.search(question, tmp_path / "search", trials=10, jobs=2)
+        assert len(tried) == 2 * times
+
+
 def test_where_all_trials_failed(tmp_path, trained):
     rate = spaces.Setting.parse("RATE", "log:6:10")
     question = search.Question(["base.gin"], [], [rate, BETA1])

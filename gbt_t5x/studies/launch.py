@@ -191,6 +191,11 @@ def _run(
         )
 
 
+def is_divergence(problem: str) -> bool:
+    """Whether what went wrong with a run is that its loss was not finite."""
+    return _NOT_FINITE in problem
+
+
 def seconds(model_dir: pathlib.Path) -> float:
     """What a run took to its end, without what it took before it was broken off."""
     return _state(model_dir)["seconds"]
@@ -247,7 +252,7 @@ class _Planned:
     def diverged(self) -> str:
         """What went wrong, if it is that the loss was not finite."""
         problem = self.state().get("problem", "")
-        return problem if _NOT_FINITE in problem else ""
+        return problem if is_divergence(problem) else ""
 
     def check(self) -> None:
         """Raises ValueError if another command has made the folder."""

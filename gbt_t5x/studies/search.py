@@ -92,7 +92,8 @@ def search(
         All that are in the folder, in their order.
 
     Raises:
-        ValueError: the folder is of another search, or no setting is searched.
+        ValueError: the folder is of another search, no setting is searched, or all trials
+            so far failed, and not since they diverged.
     """
     if not question.space or trials < 1:
         raise ValueError(
@@ -117,6 +118,9 @@ def search(
         for number, values in enumerate(some, first):
             (model_dir,) = trained[variants[number - first].name]
             found.append(_trial(number, values, model_dir, failures.get(model_dir, "")))
+        # Not the points' fault, then.
+        if all(t.problem and not launch.is_divergence(t.problem) for t in found):
+            best(found)
 
     if points:
         run(1, points)
