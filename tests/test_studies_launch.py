@@ -224,7 +224,7 @@ def test_the_newest_checkpoint_of_every_run_is_evaluated(folder, capfd):
     with pytest.raises(ValueError, match="a/3 has no checkpoint to evaluate"):
         launch.evaluate(trained, ["e.gin"])
     for model_dir in trained:
-        for step in (90, 1000):
+        for step in (90, 1000, "2000.orbax-checkpoint-tmp"):
             (model_dir / f"checkpoint_{step}").mkdir()
     for _ in range(2):  # what is done is not repeated
         assert launch.evaluate(trained, ["e.gin"], ["N = 1"]) == [

@@ -1,6 +1,6 @@
-"""Trains variants of a configuration from several seeds, each in a process of its own.
+"""Trains variants of a configuration from several seeds, and evaluates their runs.
 
-A run has the folder FOLDER/VARIANT/SEED, its MODEL_DIR, with `study.json` of this module,
+Each is a process of its own. A run has the folder FOLDER/VARIANT/SEED, its MODEL_DIR, with `study.json` of this module,
 which says how it was started and how it ended, and `log.txt` of what it printed. A run
 that ended well is not repeated; one that was broken off goes on from its checkpoint, as
 T5X does. A folder that another command made is an error.
@@ -133,8 +133,11 @@ def evaluate(
     variant = Variant(name, gin_files, bindings)
     planned = []
     for model_dir in model_dirs:
-        found = model_dir.absolute().glob("checkpoint_*")
-        steps = {int(p.name.rpartition("_")[2]): p for p in found if p.is_dir()}
+        steps = {
+            int(step): path
+            for path in model_dir.absolute().glob("checkpoint_*")
+            if (step := path.name.removeprefix("checkpoint_")).isdecimal()
+        }
         if not steps:
             raise ValueError(f"{model_dir} has no checkpoint to evaluate")
         checkpoint = f"--gin.CHECKPOINT_PATH={json.dumps(os.fspath(steps[max(steps)]))}"
