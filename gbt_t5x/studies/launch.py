@@ -1,9 +1,10 @@
 """Trains variants of a configuration from several seeds, and evaluates their runs.
 
-Each is a process of its own. A run has the folder FOLDER/VARIANT/SEED, its MODEL_DIR, with `study.json` of this module,
-which says how it was started and how it ended, and `log.txt` of what it printed. A run
-that ended well is not repeated; one that was broken off goes on from its checkpoint, as
-T5X does. A folder that another command made is an error.
+Each is a process of its own. A run has the folder FOLDER/VARIANT/SEED, its MODEL_DIR,
+with `study.json` of this module, which says how it was started and how it ended, and
+`log.txt` of what it printed. A run that ended well is not repeated; one that was broken
+off goes on from its checkpoint, as T5X does. A folder that another command made is an
+error.
 
     variants = [
         launch.Variant("baseline", ["gbt_t5x/gin/quickstart_baseline.gin"]),
