@@ -242,8 +242,10 @@ def _curves(
         run = runs.read_run(model_dir)
         for quantity, curve in {"loss": run.loss, **run.hyperparams}.items():
             for step, value in curve.items():
-                more = {"seed": seed, "quantity": quantity, "step": step, "value": value}
-                yield {**row, **more}
+                yield {
+                    **{**row, "seed": seed, "quantity": quantity, "step": step},
+                    "value": f"{value:.6g}",
+                }
 
 
 def _text(values: Mapping[str, float]) -> str:

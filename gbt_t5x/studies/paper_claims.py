@@ -88,16 +88,23 @@ class Claim:
         where: in the paper.
         parts: the figures and tables that show it.
         look: what the results say of it.
+        beside: further parts that it takes.
     """
 
     title: str
     where: str
     parts: Sequence[str]
     look: Callable[[Results], Finding]
+    beside: Sequence[str] = ()
+
+    @property
+    def all_parts(self) -> list[str]:
+        """The names of all that has to be measured."""
+        return [*self.parts, *self.beside]
 
     def finding(self, results: Results) -> Finding:
         """What the results say; MISSING where a part has none."""
-        missing = [part for part in self.parts if not results.rows(part)]
+        missing = [part for part in self.all_parts if not results.rows(part)]
         if missing:
             return Finding(MISSING, [f"No numbers of {', '.join(missing)}."])
         return self.look(results)
@@ -393,8 +400,9 @@ CLAIMS = (
     Claim(
         "On T5 α alone only falls and does not win, and β1 alone changes little.",
         "Section 3.2, Figures F.2 and F.3",
-        ["figure_F2", "figure_F3", "figure_3"],
+        ["figure_F2", "figure_F3"],
         _one_alone_on_t5,
+        ["figure_3"],
     ),
     Claim(
         "On T5, with both learned, α rises before it falls, and the baseline's loss is "
@@ -412,7 +420,7 @@ CLAIMS = (
     Claim(
         "Why α rises: T5X's Adafactor has its learning rate inside of the momentum, so "
         "that ∂θ'/∂α has a factor 1 - β1.",
-        "not in the paper",
+        "Not in the paper",
         ["why_alpha_rises"],
         _cause,
     ),

@@ -97,7 +97,7 @@ def make(source: pathlib.Path, page: pathlib.Path) -> None:
                 claim.finding(results),
                 [_figure(part, results, folder) for part in new if part in FIGURES],
                 [t for p in new if p in _TABLES for t in _TABLES[p](results.rows(p))],
-                sum(float(size.get(f"hours {part}", 0)) for part in claim.parts),
+                sum(float(size.get(f"hours {part}", 0)) for part in claim.all_parts),
             )
         )
     loader = jinja2.FileSystemLoader(pathlib.Path(__file__).parent)
