@@ -165,7 +165,8 @@ WORSE = [
     (5, "figure_3", lambda r: {"value": 1.0}, {"quantity": "alpha"}, "part"),
     (5, "figure_3", lambda r: {"value": 3.0}, {"quantity": "loss", "step": 100}, "part"),
     (6, "table_3", lambda r: {"value": 10.0}, {"pretrained": "alpha_beta1"}, "not"),
-    (7, "why_alpha_rises", lambda r: {"value": 1.5}, {"run": "rate_outside"}, "not"),
+    (7, "why_alpha_rises", lambda r: {"value": 1.3}, {"run": "rate_outside"}, "part"),
+    (7, "why_alpha_rises", lambda r: {"value": 1.9}, {"run": "rate_outside"}, "not"),
 ]  # fmt: skip
 VERDICTS = {"part": paper_claims.PART, "not": paper_claims.NOT}
 

@@ -362,7 +362,7 @@ def _cause(results: Results) -> Finding:
         for run in results.figure("why_alpha_rises")
     )
     return Finding(
-        _verdict([max(outside) < _RISE < min(inside)]),
+        _verdict([max(outside) < _RISE < min(inside), max(outside) < min(inside)]),
         [
             f"With both learned α rises to {_range(inside)} with the rate inside of the "
             f"momentum, and to {_range(outside)} with the rate outside.",
