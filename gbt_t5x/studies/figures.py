@@ -4,10 +4,11 @@ Colours are Okabe and Ito's, which colour-blind readers tell apart, after a grey
 first, the baseline. More curves than colours differ by their dashes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import math
 import pathlib
+import statistics
 from typing import Any
 
 import matplotlib
@@ -75,6 +76,36 @@ class Panel:
     ticks: Sequence[float] = ()
     scale: str = ""
     limits: tuple[float, float] | None = None
+
+
+def of_several(
+    index: int,
+    curves: Sequence[Mapping[Any, float]],
+    label: str,
+    middle: Callable[[Sequence[float]], float] = statistics.fmean,
+    *,
+    band: bool = True,
+    **look: Any,
+) -> Line:
+    """A line of several curves, at the steps that all have.
+
+    Args:
+        index: of the line.
+        curves: at least one.
+        label: of the line.
+        middle: of the values of a step, which is the line's.
+        band: whether one goes from the lowest to the highest, if they are several.
+        **look: further attributes of the line.
+    """
+    of_step = {
+        step: [curve[step] for curve in curves]
+        for step in curves[0]
+        if all(step in curve for curve in curves)
+    }
+    if band and len(curves) > 1:
+        look["low"] = {step: min(values) for step, values in of_step.items()}
+        look["high"] = {step: max(values) for step, values in of_step.items()}
+    return Line(index, {s: middle(v) for s, v in of_step.items()}, label, **look)
 
 
 def draw(panels: Sequence[Panel], file: pathlib.Path, *, title: str = "") -> None:

@@ -44,14 +44,10 @@ class Variant:
     gin_files: Sequence[str]
     bindings: Sequence[str] = ()
 
-    def arguments(self, seed: int | None = None) -> list[str]:
+    def arguments(self, seed: int) -> list[str]:
         """The command line of `python -m t5x.train`, without MODEL_DIR."""
-        seeded = [] if seed is None else [f"--gin.RANDOM_SEED={seed}"]
-        return [
-            *(f"--gin_file={file}" for file in self.gin_files),
-            *(f"--gin.{_joined(binding)}" for binding in self.bindings),
-            *seeded,
-        ]
+        seeded = [*self.bindings, f"RANDOM_SEED = {seed}"]
+        return _arguments(self.gin_files, seeded)
 
 
 def train(
@@ -112,16 +108,16 @@ def evaluate(
     gin_files: Sequence[str],
     bindings: Sequence[str] = (),
     *,
-    name: str = "test",
     jobs: int = 1,
 ) -> list[pathlib.Path]:
     """Evaluates the newest checkpoint of runs by `t5x.eval`, as `train` trains them.
+
+    EVAL_OUTPUT_DIR is `test` in MODEL_DIR.
 
     Args:
         model_dirs: of the runs, which are done.
         gin_files: as of `--gin_file`, which take CHECKPOINT_PATH and EVAL_OUTPUT_DIR.
         bindings: as `NAME = VALUE`.
-        name: of the folder in MODEL_DIR that is EVAL_OUTPUT_DIR.
         jobs: evaluations at once.
 
     Returns:
@@ -131,7 +127,6 @@ def evaluate(
         ValueError: a run has no checkpoint, or as of `train`.
         KeyboardInterrupt: as of `train`.
     """
-    variant = Variant(name, gin_files, bindings)
     planned = []
     for model_dir in model_dirs:
         steps = {
@@ -141,12 +136,12 @@ def evaluate(
         }
         if not steps:
             raise ValueError(f"{model_dir} has no checkpoint to evaluate")
-        checkpoint = f"--gin.CHECKPOINT_PATH={json.dumps(os.fspath(steps[max(steps)]))}"
+        checkpoint = f"CHECKPOINT_PATH = {json.dumps(os.fspath(steps[max(steps)]))}"
         planned.append(
             _Planned(
-                "/".join([*model_dir.parts[-2:], name]),
-                model_dir.absolute() / name,
-                [*variant.arguments(), checkpoint],
+                "/".join([*model_dir.parts[-2:], "test"]),
+                model_dir.absolute() / "test",
+                _arguments(gin_files, [*bindings, checkpoint]),
                 "t5x.eval",
                 "EVAL_OUTPUT_DIR",
             )
@@ -279,12 +274,9 @@ class _Planned:
             )
 
     def record(self, state: str, **more: Any) -> None:
-        """Writes what the folder is of, whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"state": state, "arguments": self.arguments} | more, indent=1)
-        partial = self.folder / f"{_STATE}.partial"
-        partial.write_text(f"{text}\n")
-        partial.replace(self.folder / _STATE)
+        """Writes what the folder is of."""
+        content = {"state": state, "arguments": self.arguments, **more}
+        write_json(self.folder / _STATE, content)
 
     def run(self, beside: processes.Processes) -> tuple[str, float, str]:
         """Runs it. Returns the name, seconds, and what went wrong, if anything did."""
@@ -305,6 +297,20 @@ class _Planned:
         problem = f"status {status}, {lines[-1].strip()} ({log})"
         self.record(_FAILED, seconds=seconds, status=status, problem=problem)
         return self.name, seconds, problem
+
+
+def write_json(file: pathlib.Path, content: Any) -> None:
+    """Writes a file, whole or not at all, and its folder."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.name}.partial")
+    partial.write_text(f"{json.dumps(content, indent=1)}\n")
+    partial.replace(file)
+
+
+def _arguments(gin_files: Sequence[str], bindings: Sequence[str]) -> list[str]:
+    """Those of T5X's programs."""
+    files = [f"--gin_file={file}" for file in gin_files]
+    return [*files, *(f"--gin.{_joined(binding)}" for binding in bindings)]
 
 
 def _joined(binding: str) -> str:

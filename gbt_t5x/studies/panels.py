@@ -43,21 +43,10 @@ def _losses(
     """A panel of a value of every run and step."""
     lines = []
     for index, entry in enumerate(compared):
-        of_runs = {
-            step: [value(run, step) for run in entry.runs]
-            for step in entry.loss
-            if steps is None or step in steps
-        }
-        band = bands and len(entry.runs) > 1
+        shown = [step for step in entry.loss if steps is None or step in steps]
+        curves = [{step: value(run, step) for step in shown} for run in entry.runs]
         lines.append(
-            figures.Line(
-                index,
-                {step: statistics.fmean(values) for step, values in of_runs.items()},
-                entry.label,
-                low={s: min(v) for s, v in of_runs.items()} if band else None,
-                high={s: max(v) for s, v in of_runs.items()} if band else None,
-                marked=True,
-            )
+            figures.of_several(index, curves, entry.label, band=bands, marked=True)
         )
     return figures.Panel(title, lines, "loss per target token")
 
@@ -121,7 +110,8 @@ def _schedules(
     for index, of_group in curves.items():
         label = compared[index].label
         if groups[index] > 1 and not (single and groups[index] <= _FEW):
-            lines.append(_of_groups(index, label, of_group))
+            groups_of = [*of_group.values()]
+            lines.append(figures.of_several(index, groups_of, label, statistics.median))
             title += f"\nmedian and range of {groups[index]} groups" * single
             continue
         lines += [
@@ -131,17 +121,3 @@ def _schedules(
     if not single and max(groups.values(), default=1) > 1:
         title += "\nmedians and ranges of groups"
     return figures.Panel(title, lines, levels=levels or {})
-
-
-def _of_groups(index: int, label: str, curves: Mapping[str, runs.Curve]) -> figures.Line:
-    """The median of curves, and a band from the lowest to the highest."""
-    of_step = runs.mean([*curves.values()])  # the steps that all have
-    values = {step: [curve[step] for curve in curves.values()] for step in of_step}
-    band = len(curves) > 1
-    return figures.Line(
-        index,
-        {step: statistics.median(of_groups) for step, of_groups in values.items()},
-        label,
-        low={step: min(v) for step, v in values.items()} if band else None,
-        high={step: max(v) for step, v in values.items()} if band else None,
-    )

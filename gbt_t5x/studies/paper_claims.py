@@ -51,24 +51,28 @@ class Results:
         Args:
             folder: has some of them.
         """
-        self.folder = folder
+        self._folder = folder
+        self._read: dict[str, list[paper_results.Row]] = {}
 
     def rows(self, name: str) -> list[paper_results.Row]:
         """Those of a file, none if it is not there."""
-        return paper_results.read(self.folder, name)
+        if name not in self._read:
+            self._read[name] = paper_results.read(self._folder, name)
+        return self._read[name]
 
     def figure(self, name: str) -> list[Run]:
         """The lines of a figure, in order."""
-        found: dict[str, Run] = {}
+        first: dict[str, paper_results.Row] = {}
+        curves: dict[str, dict[str, dict[int, dict[int, float]]]] = {}
         for row in self.rows(name):
-            run = found.setdefault(
-                row["run"],
-                Run(row["run"], row["learned"], row["eta"], row["beta1"], {}),
-            )
-            assert isinstance(run.curves, dict)
-            of_seed = run.curves.setdefault(row["quantity"], {})
+            first.setdefault(row["run"], row)
+            of_run = curves.setdefault(row["run"], {})
+            of_seed = of_run.setdefault(row["quantity"], {})
             of_seed.setdefault(row["seed"], {})[row["step"]] = row["value"]
-        return [*found.values()]
+        return [
+            Run(run, row["learned"], row["eta"], row["beta1"], curves[run])
+            for run, row in first.items()
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,9 +121,7 @@ def differences(run: Mapping[int, float], other: Mapping[int, float]) -> list[fl
 
 def is_below(values: Sequence[float]) -> bool:
     """Whether differences are told from 0, and negative."""
-    mean, spread = statistics.fmean(values), repeats.deviation(values)
-    error = spread / math.sqrt(len(values)) if spread else 0.0
-    return mean < -2 * error
+    return statistics.fmean(values) < -2 * (repeats.error(values) or 0.0)
 
 
 def _verdict(parts: Sequence[bool]) -> str:

@@ -149,17 +149,11 @@ def _line(
 
     A colour is one η̂, where there are several, and a dash one start of β1.
     """
-    curves = [*by_seed.values()]
-    mean = runs.mean(curves)
-    of_step = {step: [curve[step] for curve in curves] for step in mean}
-    band = len(curves) > 1
     grid = len(etas) > 1 and len(starts) > 1 and run.eta is not None
-    return figures.Line(
+    return figures.of_several(
         1 + etas.index(run.eta) if grid and run.eta is not None else number,
-        mean,
+        [*by_seed.values()],
         label(run),
-        low={step: min(values) for step, values in of_step.items()} if band else None,
-        high={step: max(values) for step, values in of_step.items()} if band else None,
         dash=starts.index(run.beta1) if grid and run.beta1 is not None else 0,
     )
 
@@ -180,11 +174,7 @@ def label(run: paper_claims.Run) -> str:
 
 def _cell(values: Sequence[float]) -> str:
     """The mean ± the standard deviation, to one digit."""
-    if not values:
-        return "-"
-    spread = repeats.deviation(values)
-    mean = f"{statistics.fmean(values):.1f}"
-    return mean if spread is None else f"{mean} ± {spread:.1f}"
+    return repeats.text(values, digits=1) if values else "-"
 
 
 def _table_1(rows: Sequence[paper_results.Row]) -> list[Table]:

@@ -35,8 +35,7 @@ Row = Mapping[str, Any]
 
 def columns(name: str) -> Sequence[str]:
     """Those of a file, which is named without its suffix."""
-    known = {"why_alpha_rises": "figure"}.get(name, name)
-    return COLUMNS["figure" if known.startswith("figure") else known]
+    return COLUMNS.get(name, COLUMNS["figure"])
 
 
 def write(folder: pathlib.Path, name: str, rows: Sequence[Row]) -> pathlib.Path:

@@ -17,15 +17,25 @@ def deviation(values: Sequence[float]) -> float | None:
     return math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
 
 
-def text(values: Sequence[float], sign: str = "") -> str:
-    """The mean ± the deviation, of one value that alone.
+def error(values: Sequence[float]) -> float | None:
+    """The standard error of the mean; None of one value.
 
-    >>> text([1.0, 3.0]), text([0.5], "+")
-    ('2.0000 ± 1.4142', '+0.5000')
+    >>> error([1.0, 3.0])
+    1.0
     """
     spread = deviation(values)
-    mean = f"{statistics.fmean(values):{sign}.4f}"
-    return mean if spread is None else f"{mean} ± {spread:.4f}"
+    return None if spread is None else spread / math.sqrt(len(values))
+
+
+def text(values: Sequence[float], sign: str = "", digits: int = 4) -> str:
+    """The mean ± the deviation, of one value that alone.
+
+    >>> text([1.0, 3.0]), text([0.5], "+"), text([1.0, 3.0], digits=1)
+    ('2.0000 ± 1.4142', '+0.5000', '2.0 ± 1.4')
+    """
+    spread = deviation(values)
+    mean = f"{statistics.fmean(values):{sign}.{digits}f}"
+    return mean if spread is None else f"{mean} ± {spread:.{digits}f}"
 
 
 def with_error(values: Sequence[float]) -> str:
@@ -34,8 +44,6 @@ def with_error(values: Sequence[float]) -> str:
     >>> with_error([1.0, 3.0]), with_error([0.5])
     ('+2.0000 ± 1.0000', '+0.5000')
     """
-    spread = deviation(values)
+    of_mean = error(values)
     mean = f"{statistics.fmean(values):+.4f}"
-    if spread is None:
-        return mean
-    return f"{mean} ± {spread / math.sqrt(len(values)):.4f}"
+    return mean if of_mean is None else f"{mean} ± {of_mean:.4f}"

@@ -130,7 +130,7 @@ def search(
         for _ in range(min(jobs, trials - len(points))):
             some.append(spaces.suggest(question.space, known, some, question.seed))
         points += some
-        _write(folder / STORE, question.as_json() | {"points": points})
+        launch.write_json(folder / STORE, question.as_json() | {"points": points})
         run(len(found) + 1, some)
     return found
 
@@ -184,14 +184,6 @@ def _read_points(file: pathlib.Path, question: Question) -> list[Mapping[str, fl
                 "name another --folder"
             )
     return points
-
-
-def _write(file: pathlib.Path, content: Mapping[str, Any]) -> None:
-    """Whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    partial.write_text(f"{json.dumps(content, indent=1)}\n")
-    partial.replace(file)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
