@@ -200,24 +200,28 @@ def seconds(model_dir: pathlib.Path) -> float:
     return _state(model_dir)["seconds"]
 
 
-def add_options(options: argparse.ArgumentParser, folder: str) -> None:
-    """Adds --folder, --seeds and --jobs.
+def add_options(
+    options: argparse.ArgumentParser, folder: str, *, seeds: bool = True
+) -> None:
+    """Adds --folder, --jobs, and --seeds.
 
     Args:
         options: the parser.
         folder: what stands in the help as the default of --folder, which is None.
+        seeds: whether there is --seeds.
     """
     options.add_argument(
         "--folder", metavar="DIR", help=f"of the runs; default: {folder}"
     )
-    options.add_argument(
-        "--seeds",
-        type=int,
-        nargs="+",
-        default=[0, 1, 2],
-        metavar="N",
-        help="default: 0 1 2",
-    )
+    if seeds:
+        options.add_argument(
+            "--seeds",
+            type=int,
+            nargs="+",
+            default=[0, 1, 2],
+            metavar="N",
+            help="default: 0 1 2",
+        )
     options.add_argument(
         "--jobs", type=int, default=1, metavar="N", help="runs at once; default: 1"
     )

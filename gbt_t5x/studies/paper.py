@@ -266,10 +266,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--quick", action="store_true", help="one seed, few steps, 3 trials a search"
     )
-    parser.add_argument(
-        "--folder", default="runs/paper", metavar="DIR", help="default: runs/paper"
-    )
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at once")
+    launch.add_options(parser, "runs/paper", seeds=False)
     parser.add_argument(
         "--only",
         nargs="+",
@@ -306,7 +303,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _main(options: argparse.Namespace) -> None:
     from gbt_t5x.studies import paper_page  # which takes matplotlib
 
-    folder = pathlib.Path(options.folder)
+    folder = pathlib.Path(options.folder or "runs/paper")
     source = options.source
     if source is None:
         size = paper_runs.QUICK if options.quick else paper_runs.WHOLE

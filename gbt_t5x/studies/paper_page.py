@@ -172,9 +172,9 @@ def label(run: paper_claims.Run) -> str:
     return ", ".join(parts)
 
 
-def _cell(values: Sequence[float]) -> str:
+def _cell(by_seed: Mapping[int, float]) -> str:
     """The mean ± the standard deviation, to one digit."""
-    return repeats.text(values, digits=1) if values else "-"
+    return repeats.text([*by_seed.values()], digits=1) if by_seed else "-"
 
 
 def _table_1(rows: Sequence[paper_results.Row]) -> list[Table]:
@@ -185,11 +185,13 @@ def _table_1(rows: Sequence[paper_results.Row]) -> list[Table]:
         directions = [*dict.fromkeys(row["direction"] for row in of)]
         cells = []
         for learned, symbol in paper_claims.SYMBOLS.items():
-            by_seed = [
-                paper_claims.scores(of, "bleu", direction=direction, learned=learned)
+            of_directions = [
+                _cell(
+                    paper_claims.scores(of, "bleu", direction=direction, learned=learned)
+                )
                 for direction in directions
             ]
-            cells.append([symbol, *(_cell([*scores.values()]) for scores in by_seed)])
+            cells.append([symbol, *of_directions])
         header = ["", *(direction.replace("_", "-") for direction in directions)]
         found.append(Table(f"Table 1: BLEU, {corpus}", header, cells, "table_1.csv"))
     return found
@@ -208,7 +210,7 @@ def _table_2(rows: Sequence[paper_results.Row]) -> list[Table]:
                 f"{statistics.fmean(minutes.values()):.0f}",
                 "/".join(map(str, sorted(number))),
                 *(
-                    _cell([r["bleu"] for r in of if r["learned"] == learned])
+                    _cell(paper_claims.scores(of, "bleu", learned=learned))
                     for learned in paper_claims.LEARNED
                 ),
             ]
@@ -235,10 +237,12 @@ def _table_3(rows: Sequence[paper_results.Row]) -> list[Table]:
             [
                 name,
                 *(
-                    _cell([r["value"] for r in of if (r["task"], r["metric"]) == metric])
-                    for metric in metrics
+                    _cell(paper_claims.scores(of, "value", task=task, metric=metric))
+                    for task, metric in metrics
                 ),
-                _cell([statistics.fmean(values) for values in by_seed.values()]),
+                _cell(
+                    {seed: statistics.fmean(values) for seed, values in by_seed.items()}
+                ),
             ]
         )
     header = ["", *(f"{task} {metric}" for task, metric in metrics), "average"]

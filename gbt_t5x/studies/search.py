@@ -208,13 +208,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--trials", type=int, default=100, metavar="N", help="default: 100"
     )
-    parser.add_argument(
-        "--folder", default="runs/search", metavar="DIR", help="default: runs/search"
-    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
-    parser.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="runs at once; default: 1"
-    )
+    launch.add_options(parser, "runs/search", seeds=False)
     commands.add_figure(parser, "search.png in the folder")
     commands.add_format(parser, *tables.STYLES)
     commands.run(_main, *commands.parse_with_gin(parser, argv))
@@ -223,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _main(options: argparse.Namespace, bindings: Sequence[str]) -> None:
     named = [text.partition("=") for text in options.search]
     space = [spaces.Setting.parse(name, scale) for name, _, scale in named]
-    folder = pathlib.Path(options.folder)
+    folder = pathlib.Path(options.folder or "runs/search")
     question = Question(options.gin_files, bindings, space, options.seed)
     found = search(question, folder, trials=options.trials, jobs=options.jobs)
     write(found, folder / "search.csv")
