@@ -14,6 +14,8 @@ setuptools.setup(
     packages=[
         "gbt_t5x",
         "gbt_t5x.studies",
+        "gbt_t5x.studies.paper",
+        "gbt_t5x.studies.rivals",
         "gbt_t5x.tasks",
         "gbt_t5x.gin",
         "gbt_t5x.gin.guidance",

@@ -29,11 +29,14 @@ def parser():
 
 
 def test_commands_are_those_that_the_package_names():
+    folder = gin_runs.ROOT / "gbt_t5x/studies"
     found = [
         module.name
         for module in pkgutil.iter_modules(studies.__path__)
-        if "\ndef main("
-        in (gin_runs.ROOT / f"gbt_t5x/studies/{module.name}.py").read_text()
+        for file in [
+            f"{module.name}/__main__.py" if module.ispkg else f"{module.name}.py"
+        ]
+        if "\ndef main(" in (folder / file).read_text()
     ]
     assert found == COMMANDS
     assert re.findall(r"^    (\w+)  ", studies.__doc__, re.M) == COMMANDS

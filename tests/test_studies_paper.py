@@ -7,13 +7,14 @@ import re
 
 import pytest
 
-from gbt_t5x.studies import (
-    launch,
-    paper,
-    paper_claims,
-    paper_page,
-    paper_results,
-    paper_runs,
+from gbt_t5x.studies import launch
+from gbt_t5x.studies.paper import (
+    __main__ as paper,
+    claims,
+    experiments,
+    measured,
+    study,
+    webpage,
 )
 import gin_runs
 from written_runs import write_run
@@ -60,8 +61,8 @@ def as_in_the_paper():
                 **{"corpus": "templates", "direction": direction, "learned": learned},
                 **{"seed": seed, "bleu": bleu + more, "chrf": 50.0, "loss": 1.0},
             }
-            for direction in paper_runs.DIRECTIONS
-            for learned, bleu in zip(paper_claims.SYMBOLS, (30, 31, 32, 33), strict=True)
+            for direction in experiments.DIRECTIONS
+            for learned, bleu in zip(claims.SYMBOLS, (30, 31, 32, 33), strict=True)
             for seed, more in seeded
         ],
         "table_2": [
@@ -70,8 +71,8 @@ def as_in_the_paper():
                 **{"runs": 100 if "tuned" in row else 1, "loss": 1.0, "settings": ""},
                 "seconds": 6000.0 if "tuned" in row else 60.0,
             }
-            for learned in paper_claims.LEARNED
-            for row, bleu in zip(paper_page._ROWS, (30, 31, 33, 34), strict=True)
+            for learned in claims.LEARNED
+            for row, bleu in zip(webpage._ROWS, (30, 31, 33, 34), strict=True)
             for seed, more in seeded
         ],
         "table_3": [
@@ -80,13 +81,13 @@ def as_in_the_paper():
                 **{"seed": seed, "value": value + more},
             }
             for name, value in (("base", 50), ("alpha_beta1", 52))
-            for task in paper_runs.TASKS
+            for task in experiments.TASKS
             for seed, more in seeded
         ],
         "size": [
             {"name": name, "value": value}
             for name, value in (
-                *vars(paper_runs.WHOLE).items(),
+                *vars(experiments.WHOLE).items(),
                 ("hours figure_1", "7.5"),
             )
         ],
@@ -101,7 +102,7 @@ def as_in_the_paper():
     files["figure_F2"] += rows_of("alpha", 0.01, 0.0, curves)
     curves = {"beta1": meets, "loss": loss(1.99)}
     files["figure_F3"] += rows_of("beta1", 0.01, 0.1, curves)
-    for run in paper_page._ROWS:
+    for run in webpage._ROWS:
         curves = {"loss": loss(2.0)} | ({"beta1": meets} if "guided" in run else {})
         learned = "beta1" if "guided" in run else ""
         files["figure_E1"] += rows_of(learned, None, None, curves, run)
@@ -115,18 +116,18 @@ def as_in_the_paper():
 
 def written(folder, files):
     for name, rows in files.items():
-        paper_results.write(folder, name, rows)
+        measured.write(folder, name, rows)
     return folder
 
 
 def findings(folder):
-    results = paper_claims.Results(folder)
-    return [claim.finding(results) for claim in paper_claims.CLAIMS]
+    results = measured.Results(folder)
+    return [claim.finding(results) for claim in claims.CLAIMS]
 
 
 def test_with_the_papers_results_all_claims_hold(tmp_path):
     found = findings(written(tmp_path, as_in_the_paper()))
-    assert [f.verdict for f in found] == ["holds"] * len(paper_claims.CLAIMS)
+    assert [f.verdict for f in found] == ["holds"] * len(claims.CLAIMS)
     assert found[0].sentences[0] == "α at the end, by η̂: 0.001: 0.701; 0.01: 0.201."
     assert found[2].sentences == [
         "templates: 18 of 18 cells have more BLEU than the baseline; on average "
@@ -168,7 +169,7 @@ WORSE = [
     (7, "why_alpha_rises", lambda r: {"value": 1.3}, {"run": "rate_outside"}, "part"),
     (7, "why_alpha_rises", lambda r: {"value": 1.9}, {"run": "rate_outside"}, "not"),
 ]  # fmt: skip
-VERDICTS = {"part": paper_claims.PART, "not": paper_claims.NOT}
+VERDICTS = {"part": claims.PART, "not": claims.NOT}
 
 
 @pytest.mark.parametrize("index", range(len(WORSE)))
@@ -183,16 +184,16 @@ def test_what_was_not_run_says_so(tmp_path):
     files = as_in_the_paper()
     del files["table_2"], files["figure_3"]
     found = findings(written(tmp_path, files))
-    missing = {i for i, f in enumerate(found) if f.verdict == paper_claims.MISSING}
+    missing = {i for i, f in enumerate(found) if f.verdict == claims.MISSING}
     assert missing == {3, 4, 5}
     assert found[3].sentences == ["No numbers of table_2."]
 
 
 def test_a_difference_counts_beyond_two_standard_errors():
-    assert paper_claims.is_below([-0.1])
-    assert not paper_claims.is_below([0.0])
-    assert paper_claims.is_below([-0.3, -0.2, -0.1])
-    assert not paper_claims.is_below([-0.4, 0.1, -0.1])
+    assert claims.is_below([-0.1])
+    assert not claims.is_below([0.0])
+    assert claims.is_below([-0.3, -0.2, -0.1])
+    assert not claims.is_below([-0.4, 0.1, -0.1])
 
 
 class Page(html.parser.HTMLParser):
@@ -218,7 +219,7 @@ def test_the_page_is_whole_and_the_same_again(tmp_path):
     source = written(tmp_path / "results", as_in_the_paper())
     page = tmp_path / "docs" / "paper.html"
     page.parent.mkdir()
-    paper_page.make(source, page)
+    webpage.make(source, page)
     found = Page(page)
     assert "http" not in page.read_text().replace("http-equiv", "")
     for link in found.links:
@@ -226,13 +227,13 @@ def test_the_page_is_whole_and_the_same_again(tmp_path):
             link[1:] in found.ids if link[0] == "#" else (page.parent / link).is_file()
         )
         assert there, link
-    for claim in paper_claims.CLAIMS:
+    for claim in claims.CLAIMS:
         assert f"{claim.title} {claim.where}. Here: holds" in found.text
     assert "Again, in 7.5 hours of a core: python -m gbt_t5x.studies.paper --only" in (
         found.text
     )
-    assert len(found.ids) == len(paper_claims.CLAIMS)
-    captions = [*(caption for caption, _ in paper_page.FIGURES.values())]
+    assert len(found.ids) == len(claims.CLAIMS)
+    captions = [*(caption for caption, _ in webpage.FIGURES.values())]
     for caption in [*captions, "Table 1: BLEU, templates", "Table 2: BLEU", "Table 3: "]:
         assert found.text.count(caption) == 1, caption
     assert "base 30.1 ± 0.1 30.1 ± 0.1" in found.text  # Table 1
@@ -266,29 +267,29 @@ def test_results_in_another_form_are_refused(tmp_path, capsys):
 
 
 def test_names_of_runs_are_distinct_and_the_same_run_is_shared():
-    of_study = {}
-    for study, setups in paper_runs.FIGURES.values():
-        names = [paper_runs.variant(study, s, paper_runs.WHOLE).name for s in setups]
+    of_model = {}
+    for model, setups in experiments.FIGURES.values():
+        names = [experiments.variant(model, s, experiments.WHOLE).name for s in setups]
         assert len(set(names)) == len(names)
         for setup, name in zip(setups, names, strict=True):
-            found = paper_runs.variant(study, setup, paper_runs.WHOLE)
-            assert of_study.setdefault((study, name), found) == found
+            found = experiments.variant(model, setup, experiments.WHOLE)
+            assert of_model.setdefault((model, name), found) == found
     shared = [
-        ("translation", paper_runs.variant("translation", s, paper_runs.WHOLE).name)
-        for s in paper_runs.TABLE_1
+        ("translation", experiments.variant("translation", s, experiments.WHOLE).name)
+        for s in experiments.TABLE_1
     ]
-    assert [name in of_study for name in shared] == [True, True, True, False]
+    assert [name in of_model for name in shared] == [True, True, True, False]
 
 
 def all_variants():
     """Every configuration, once for each size."""
-    for size in (paper_runs.WHOLE, paper_runs.QUICK):
-        for study, setups in paper_runs.FIGURES.values():
+    for size in (experiments.WHOLE, experiments.QUICK):
+        for model, setups in experiments.FIGURES.values():
             for setup in setups:
-                yield paper_runs.variant(study, setup, size)
-        for corpus in paper_runs.CORPORA.values():
-            for setup in paper_runs.TABLE_1:
-                yield paper_runs.variant("translation", setup, size, "en_fi", corpus)
+                yield experiments.variant(model, setup, size)
+        for corpus in experiments.CORPORA.values():
+            for setup in experiments.TABLE_1:
+                yield experiments.variant("translation", setup, size, "en_fi", corpus)
 
 
 def on_top(variant):
@@ -304,9 +305,9 @@ def test_gin_takes_every_configuration():
 
 
 def test_a_search_tunes_what_guidance_learns_or_its_rate():
-    for learned in paper_runs.LEARNED:
-        base = paper_runs.question(learned, False, paper_runs.WHOLE)
-        guided = paper_runs.question(learned, True, paper_runs.WHOLE)
+    for learned in experiments.LEARNED:
+        base = experiments.question(learned, False, experiments.WHOLE)
+        guided = experiments.question(learned, True, experiments.WHOLE)
         names = {"alpha": "LEARNING_RATE", "beta1": "BETA1"}
         assert [s.name for s in base.space] == [names[name] for name in learned]
         assert [s.name for s in guided.space] == ["META_LEARNING_RATE"]
@@ -337,7 +338,7 @@ def trained(monkeypatch):
                 write_run(model_dir, {20: 9.0, 40: 9.0 + rate}, [1.0, 1.0], curves)
                 state = json.dumps({"state": "done", "seconds": 30.0})
                 (model_dir / "study.json").write_text(state)
-                for step in (paper_runs.QUICK.pretraining,):
+                for step in (experiments.QUICK.pretraining,):
                     (model_dir / f"checkpoint_{step}").mkdir(exist_ok=True)
                 if "INITIAL_CHECKPOINT_PATH" in of:
                     assert (
@@ -371,16 +372,16 @@ def test_every_part_is_trained_and_written(tmp_path, trained, capsys):
     paper.main(["--quick", "--folder", str(folder), "--jobs", "2"])
     assert capsys.readouterr().out == f"{folder / 'paper.html'}\n"
     names = {path.stem for path in (folder / "results").glob("*.csv")}
-    assert names == {*paper.PARTS, "figure_E1", "trials", "size"}
-    results = paper_claims.Results(folder / "results")
+    assert names == {*study.PARTS, "figure_E1", "trials", "size"}
+    results = measured.Results(folder / "results")
     size = {row["name"]: row["value"] for row in results.rows("size")}
     assert (size["seeds"], size["translation"], size["trials"]) == ("0", "80", "3")
     assert size["hours figure_1"] == f"{30 * 5 / 3600:.2f}"
     assert size["hours table_1"] == f"{(30 + 6) * 2 * 4 / 3600:.2f}"
     assert {name for name in size if name.startswith("hours ")} == {
-        f"hours {part}" for part in paper.PARTS
+        f"hours {part}" for part in study.PARTS
     }
-    for name, (_, setups) in paper_runs.FIGURES.items():
+    for name, (_, setups) in experiments.FIGURES.items():
         runs = results.figure(name)
         assert len(runs) == len(setups)
         assert [run.learned for run in runs] == ["+".join(s.learned) for s in setups]
@@ -394,13 +395,11 @@ def test_every_part_is_trained_and_written(tmp_path, trained, capsys):
     )
     assert {r["runs"] for r in of_search} == {3}
     assert {r["seconds"] for r in of_search} == {90.0}
-    assert not any(
-        f.verdict == paper_claims.MISSING for f in findings(folder / "results")
-    )
+    assert not any(f.verdict == claims.MISSING for f in findings(folder / "results"))
 
 
 def test_a_part_alone(tmp_path, trained):
     folder = tmp_path / "study"
     paper.main(["--quick", "--folder", str(folder), "--only", "figure_F3"])
     assert {path.stem for path in (folder / "results").glob("*")} == {"figure_F3", "size"}
-    assert len(trained) == len(paper_runs.FIGURES["figure_F3"][1])
+    assert len(trained) == len(experiments.FIGURES["figure_F3"][1])

@@ -6,7 +6,8 @@ import re
 import gin
 import pytest
 
-from gbt_t5x.studies import launch, rival_results, rival_settings, rivals
+from gbt_t5x.studies import launch
+from gbt_t5x.studies.rivals import __main__ as rivals, candidates, scoring
 import gin_runs
 from written_runs import write_run
 
@@ -14,13 +15,13 @@ UNTUNED = ["guided", "next_batch", "recipe"]
 STEPS = 200
 EACH = [
     (corpus, rival.name)
-    for corpus in rival_settings.CORPORA
-    for rival in rival_settings.rivals(corpus)
+    for corpus in candidates.CORPORA
+    for rival in candidates.rivals(corpus)
 ]
 
 
 def rival_of(corpus, name, *bindings):
-    found = rival_settings.rivals(corpus, [f"TRAIN_STEPS = {STEPS}", *bindings])
+    found = candidates.rivals(corpus, [f"TRAIN_STEPS = {STEPS}", *bindings])
     return next(rival for rival in found if rival.name == name)
 
 
@@ -44,8 +45,8 @@ def schedule(rival, setting):
 
 
 def test_the_settings():
-    for corpus in rival_settings.CORPORA:
-        found = rival_settings.rivals(corpus)
+    for corpus in candidates.CORPORA:
+        found = candidates.rivals(corpus)
         assert found[0].name == "t5_default"
         assert [r.name for r in found if r.is_guided] == UNTUNED
         for rival in found:
@@ -54,7 +55,7 @@ def test_the_settings():
             assert len({r.variant(1).name for r in found}) == len(found)
 
 
-@pytest.mark.parametrize("corpus", rival_settings.CORPORA)
+@pytest.mark.parametrize("corpus", candidates.CORPORA)
 def test_the_baseline_is_that_of_the_corpus(corpus):
     """But for what is decoded and kept."""
     found = gin_runs.bindings_of(*on_top(rival_of(corpus, "t5_default").variant(1)))
@@ -190,7 +191,7 @@ def test_a_file_tells_the_same(study, tmp_path, capsys):
     rivals.main([*source, "--csv", str(again), "--figure", str(figure)])
     assert capsys.readouterr().out == table and not asked
     assert figure.exists()
-    for path in (file, rival_results.curves_path(file)):
+    for path in (file, scoring.curves_path(file)):
         assert (
             path.read_text()
             == (again.parent / path.name.replace("all", "again")).read_text()
@@ -270,7 +271,7 @@ def test_a_csv_file_of_something_else_is_an_error(tmp_path):
     file = tmp_path / "other.csv"
     file.write_text("step,loss\n1,2\n")
     with pytest.raises(ValueError, match="has the columns step,loss, and this study wri"):
-        rival_results.read(file)
+        scoring.read(file)
 
 
 def test_a_baseline_that_failed_is_an_error(study, monkeypatch, capsys):

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import math
 import pathlib
 
-from gbt_t5x.studies import figures, repeats, rival_results, rival_settings, runs
+from gbt_t5x.studies import figures, repeats, runs
+from gbt_t5x.studies.rivals import candidates, scoring
 
 _SHIFT = 1.025  # from one rival to the next, so that bars stand side by side
 _MARGIN = 1.3  # beyond the budgets
@@ -16,7 +17,7 @@ _UNIT = "loss per target token"
 _Values = Mapping[float, tuple[float, float]]  # budget -> mean, deviation
 
 
-def draw(results: rival_results.Results, file: pathlib.Path) -> None:
+def draw(results: scoring.Results, file: pathlib.Path) -> None:
     """Draws it.
 
     Args:
@@ -25,7 +26,7 @@ def draw(results: rival_results.Results, file: pathlib.Path) -> None:
     """
     names = sorted(
         results.names,
-        key=lambda name: (name != rival_settings.BASELINE, not results.is_guided(name)),
+        key=lambda name: (name != candidates.BASELINE, not results.is_guided(name)),
     )
     losses, times, curves = [], [], []
     for index, name in enumerate(names):
@@ -52,7 +53,7 @@ def draw(results: rival_results.Results, file: pathlib.Path) -> None:
     limits, beyond = _limits(results)
     never = [line.label for line in times if not line.curve]
     tuned = f"{results.budgets[-1]} run{'s' * (results.budgets[-1] > 1)}"
-    across, baseline = "runs to tune", rival_settings.BASELINE
+    across, baseline = "runs to tune", candidates.BASELINE
     figures.draw(
         [
             figures.Panel(
@@ -94,7 +95,7 @@ def _line(index: int, name: str, values: _Values, guided: bool) -> figures.Line:
 
 
 def _limits(
-    results: rival_results.Results,
+    results: scoring.Results,
 ) -> tuple[tuple[float, float], list[str]]:
     """The losses that are shown, and the names of rivals that are above them."""
     means: dict[str, list[float]] = {}

@@ -19,7 +19,8 @@ import pathlib
 import statistics
 from typing import Any
 
-from gbt_t5x.studies import repeats, rival_settings, runs, tables
+from gbt_t5x.studies import repeats, runs, tables
+from gbt_t5x.studies.rivals import candidates
 
 _HEADER = (
     *("task", "rival", "guided", "setting", "bindings", "seed", "budgets", "steps"),
@@ -108,11 +109,11 @@ class Results:
         self._trials = {(t.rival, t.setting, t.seed): t for t in trials}
         self.names = list(dict.fromkeys(t.rival for t in trials))
         for seed in seeds:
-            baseline = self._trials.get((rival_settings.BASELINE, 1, seed))
+            baseline = self._trials.get((candidates.BASELINE, 1, seed))
             if baseline is None or not math.isfinite(baseline.final_loss):
                 what = "is not there" if baseline is None else "failed"
                 raise ValueError(
-                    f"the first setting of {rival_settings.BASELINE} {what} from seed "
+                    f"the first setting of {candidates.BASELINE} {what} from seed "
                     f"{seed}: there is no loss to compare with"
                 )
 
@@ -155,7 +156,7 @@ class Results:
     @functools.cached_property
     def baseline(self) -> Entry:
         """The first setting of t5_default."""
-        return self.entry(rival_settings.BASELINE, 1)
+        return self.entry(candidates.BASELINE, 1)
 
     def of_budget(self, budget: int) -> list[Entry]:
         """All of a budget, with the guided ones, in the order of their means."""
@@ -175,7 +176,7 @@ class Results:
 
     def target(self, seed: int) -> float | None:
         """The baseline's final loss; None from a seed of no interest."""
-        trial = self._trials.get((rival_settings.BASELINE, 1, seed))
+        trial = self._trials.get((candidates.BASELINE, 1, seed))
         return trial.final_loss if trial else None
 
     def steps_to_target(self, trial: Trial) -> int | None:
@@ -198,7 +199,7 @@ class Results:
         """Seconds to the target over those of the baseline's full run."""
         seconds, each = (
             self.seconds_to_target(trial),
-            self.seconds_per_step(rival_settings.BASELINE),
+            self.seconds_per_step(candidates.BASELINE),
         )
         if seconds is None or not each:
             return None
@@ -370,7 +371,7 @@ def read(
         there = sorted({int(x) for row in rows for x in row["budgets"].split()})
     except ValueError as error:
         raise ValueError(f"{file} is no CSV file of this study: {error}") from error
-    baseline = [t for t in trials if (t.rival, t.setting) == (rival_settings.BASELINE, 1)]
+    baseline = [t for t in trials if (t.rival, t.setting) == (candidates.BASELINE, 1)]
     names = list(dict.fromkeys(t.rival for t in trials))
     found: dict[str, tuple[Sequence[Any], Sequence[Any]]] = {
         "budgets": (budgets, there),
@@ -383,7 +384,7 @@ def read(
                 f"{file} has the {what} {', '.join(map(str, known))}, and asked is for "
                 f"{', '.join(map(str, asked))}"
             )
-    wanted = {*only, rival_settings.BASELINE} if only else {*names}
+    wanted = {*only, candidates.BASELINE} if only else {*names}
     return Results(
         [t for t in trials if t.rival in wanted],
         budgets or there,

@@ -1,28 +1,15 @@
-"""Repeats the paper's experiments at the size of two cores, and makes a page of them.
+"""The runs of the paper's experiments, and the numbers that are written of them."""
 
-The page has each claim of the paper beside what was measured, and the figures and tables
-in the paper's form. Its numbers are those of CSV files (`paper_results`), which the runs
-of a folder give; runs that are done are not repeated.
-"""
-
-import argparse
 from collections.abc import Iterator, Mapping, Sequence
 import pathlib
 
-from gbt_t5x.studies import (
-    commands,
-    launch,
-    paper_results,
-    paper_runs,
-    runs,
-    scores,
-    search,
-)
+from gbt_t5x.studies import launch, runs, scores, search
+from gbt_t5x.studies.paper import experiments, measured
 
-PARTS = (*paper_runs.FIGURES, "table_1", "table_2", "table_3")
+PARTS = (*experiments.FIGURES, "table_1", "table_2", "table_3")
 _PRETRAINED = {
-    "base": paper_runs.Setup(),
-    "alpha_beta1": paper_runs.Setup(("alpha", "beta1"), paper_runs.REACH["t5"]),
+    "base": experiments.Setup(),
+    "alpha_beta1": experiments.Setup(("alpha", "beta1"), experiments.REACH["t5"]),
 }
 
 
@@ -33,7 +20,7 @@ class Study:
         results: the folder of the CSV files.
     """
 
-    def __init__(self, folder: pathlib.Path, size: paper_runs.Size, jobs: int = 1):
+    def __init__(self, folder: pathlib.Path, size: experiments.Size, jobs: int = 1):
         """Trains nothing yet.
 
         Args:
@@ -63,8 +50,8 @@ class Study:
             self._write(part, [*self._figure(part)])
         self._write("size", [*self._sizes(part)])
 
-    def _write(self, name: str, rows: Sequence[paper_results.Row]) -> None:
-        paper_results.write(self.results, name, rows)
+    def _write(self, name: str, rows: Sequence[measured.Row]) -> None:
+        measured.write(self.results, name, rows)
 
     def _train(
         self,
@@ -79,12 +66,12 @@ class Study:
         self._made.update(*trained.values())
         return trained
 
-    def _figure(self, name: str) -> Iterator[paper_results.Row]:
-        study, setups = paper_runs.FIGURES[name]
-        folder = "t5" if study == "t5" else "translation/templates/de_en"
-        variants = [paper_runs.variant(study, setup, self._size) for setup in setups]
+    def _figure(self, name: str) -> Iterator[measured.Row]:
+        model, setups = experiments.FIGURES[name]
+        folder = "t5" if model == "t5" else "translation/templates/de_en"
+        variants = [experiments.variant(model, setup, self._size) for setup in setups]
         trained = self._train(variants, folder)
-        steps = paper_runs.steps(study, self._size)
+        steps = experiments.steps(model, self._size)
         for setup, variant in zip(setups, variants, strict=True):
             row = {
                 "run": variant.name,
@@ -94,15 +81,15 @@ class Study:
             }
             yield from _curves(row, self._size.seeds, trained[variant.name])
 
-    def _table_1(self, corpus_name: str) -> Iterator[paper_results.Row]:
-        corpus = paper_runs.CORPORA[corpus_name]
+    def _table_1(self, corpus_name: str) -> Iterator[measured.Row]:
+        corpus = experiments.CORPORA[corpus_name]
         for direction in self._size.directions:
             variants = [
-                paper_runs.variant("translation", setup, self._size, direction, corpus)
-                for setup in paper_runs.TABLE_1
+                experiments.variant("translation", setup, self._size, direction, corpus)
+                for setup in experiments.TABLE_1
             ]
             trained = self._train(variants, f"translation/{corpus_name}/{direction}")
-            for setup, variant in zip(paper_runs.TABLE_1, variants, strict=True):
+            for setup, variant in zip(experiments.TABLE_1, variants, strict=True):
                 row = {
                     "corpus": corpus_name,
                     "direction": direction,
@@ -113,14 +100,14 @@ class Study:
 
     def _scored(
         self,
-        row: paper_results.Row,
+        row: measured.Row,
         model_dirs: Sequence[pathlib.Path],
         direction: str = "de_en",
-        corpus: paper_runs.Corpus = paper_runs.CORPORA["templates"],
+        corpus: experiments.Corpus = experiments.CORPORA["templates"],
         metrics: Sequence[str] = ("bleu", "chrf"),
-    ) -> Iterator[paper_results.Row]:
+    ) -> Iterator[measured.Row]:
         """A row for every seed, with its scores on the test split."""
-        files, bindings = paper_runs.evaluation(direction, corpus)
+        files, bindings = experiments.evaluation(direction, corpus)
         tests = launch.evaluate(model_dirs, files, bindings, jobs=self._jobs)
         self._made.update(tests)
         for seed, model_dir, test in zip(
@@ -138,10 +125,10 @@ class Study:
 
     def _table_2(self) -> None:
         """Table 2, the trials of its searches, and Figure E.1, of those of beta1."""
-        table: list[paper_results.Row] = []
-        trials: list[paper_results.Row] = []
-        figure: list[paper_results.Row] = []
-        for learned in paper_runs.LEARNED:
+        table: list[measured.Row] = []
+        trials: list[measured.Row] = []
+        figure: list[measured.Row] = []
+        for learned in experiments.LEARNED:
             name = "+".join(learned)
             for guided in (False, True):
                 of_row = "guided" if guided else "base"
@@ -152,7 +139,7 @@ class Study:
                     more = {"seconds": t.seconds, "problem": t.problem}
                     which = {"learned": name, "row": of_row, "settings": _text(t.values)}
                     trials.append({**which, **trial, **more})
-                untuned = paper_runs.untuned(learned, guided, self._size)
+                untuned = experiments.untuned(learned, guided, self._size)
                 tuned = launch.Variant(
                     f"{'_'.join(learned)}_{of_row}_tuned",
                     untuned.gin_files,
@@ -166,7 +153,7 @@ class Study:
                     model_dirs = trained[variant.name]
                     is_tuned = variant is tuned
                     times = [t.seconds for t in found] if is_tuned else []
-                    row: paper_results.Row = {
+                    row: measured.Row = {
                         "learned": name,
                         "row": kind,
                         "runs": len(times) or 1,
@@ -184,7 +171,7 @@ class Study:
     def _search(self, learned: Sequence[str], guided: bool) -> list[search.Trial]:
         name = f"{'_'.join(learned)}_{'guided' if guided else 'base'}"
         found = search.search(
-            paper_runs.question(learned, guided, self._size),
+            experiments.question(learned, guided, self._size),
             self._folder / "table_2" / "searches" / name,
             trials=self._size.trials,
             jobs=self._jobs,
@@ -192,9 +179,9 @@ class Study:
         self._made.update(trial.model_dir for trial in found)
         return found
 
-    def _table_3(self) -> Iterator[paper_results.Row]:
+    def _table_3(self) -> Iterator[measured.Row]:
         variants = {
-            name: paper_runs.variant("t5", setup, self._size)
+            name: experiments.variant("t5", setup, self._size)
             for name, setup in _PRETRAINED.items()
         }
         trained = self._train([*variants.values()], "t5")
@@ -204,8 +191,8 @@ class Study:
             ):
                 checkpoint = model_dir / f"checkpoint_{self._size.pretraining}"
                 of_tasks = [
-                    paper_runs.finetuning(task, str(checkpoint), self._size)
-                    for task in paper_runs.TASKS
+                    experiments.finetuning(task, str(checkpoint), self._size)
+                    for task in experiments.TASKS
                 ]
                 finetuned = self._train(of_tasks, f"finetuned/{name}", [seed])
                 for task, (folder,) in finetuned.items():
@@ -220,13 +207,13 @@ class Study:
                             "value": values[-1],
                         }
 
-    def _sizes(self, part: str) -> Iterator[paper_results.Row]:
+    def _sizes(self, part: str) -> Iterator[measured.Row]:
         """How much is trained, and the hours of the runs of every part so far."""
         for name, value in vars(self._size).items():
             several = isinstance(value, tuple)
             text = " ".join(map(str, value)) if several else str(value)
             yield {"name": name, "value": text}
-        before = {r["name"]: r["value"] for r in paper_results.read(self.results, "size")}
+        before = {r["name"]: r["value"] for r in measured.read(self.results, "size")}
         hours = sum(map(launch.seconds, self._made)) / 3600
         of_parts = before | {f"hours {part}": f"{hours:.2f}"}
         for name, value in sorted(of_parts.items()):
@@ -235,8 +222,8 @@ class Study:
 
 
 def _curves(
-    row: paper_results.Row, seeds: Sequence[int], model_dirs: Sequence[pathlib.Path]
-) -> Iterator[paper_results.Row]:
+    row: measured.Row, seeds: Sequence[int], model_dirs: Sequence[pathlib.Path]
+) -> Iterator[measured.Row]:
     """The rows of a figure's run."""
     for seed, model_dir in zip(seeds, model_dirs, strict=True):
         run = runs.read_run(model_dir)
@@ -251,70 +238,3 @@ def _curves(
 def _text(values: Mapping[str, float]) -> str:
     """Settings as text: `NAME = VALUE, ...`."""
     return ", ".join(f"{name} = {value!r}" for name, value in values.items())
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command."""
-    parser = commands.parser(
-        "paper",
-        "Repeats the paper's experiments on small models, and writes a page with each\n"
-        "claim beside what was measured. Runs that are done are not repeated. The whole\n"
-        "takes two cores most of a day, --quick half an hour. scripts/paper.sh makes\n"
-        "the vocabularies before.",
-        "--quick --jobs 2\n--only figure_1 table_1 --jobs 2\n--from docs/results/paper",
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="one seed, few steps, 3 trials a search"
-    )
-    launch.add_options(parser, "runs/paper", seeds=False)
-    parser.add_argument(
-        "--only",
-        nargs="+",
-        choices=PARTS,
-        default=PARTS,
-        metavar="PART",
-        help=f"of {', '.join(PARTS)}; default: all",
-    )
-    parser.add_argument(
-        "--corpora",
-        nargs="+",
-        choices=paper_runs.CORPORA,
-        default=["templates"],
-        metavar="NAME",
-        help=f"of Table 1: {', '.join(paper_runs.CORPORA)}; default: templates",
-    )
-    parser.add_argument(
-        "--from",
-        dest="source",
-        type=pathlib.Path,
-        metavar="DIR",
-        help="trains nothing: makes the page of CSV files",
-    )
-    parser.add_argument(
-        "--page",
-        type=pathlib.Path,
-        metavar="FILE",
-        help="the page; its figures are in a folder beside it; default: paper.html in "
-        "the folder",
-    )
-    commands.run(_main, parser.parse_args(argv))
-
-
-def _main(options: argparse.Namespace) -> None:
-    from gbt_t5x.studies import paper_page  # which takes matplotlib
-
-    folder = pathlib.Path(options.folder or "runs/paper")
-    source = options.source
-    if source is None:
-        size = paper_runs.QUICK if options.quick else paper_runs.WHOLE
-        study = Study(folder.absolute(), size, options.jobs)
-        for part in options.only:
-            study.make(part, options.corpora)
-        source = study.results
-    page = options.page or folder / "paper.html"
-    paper_page.make(source, page)
-    print(page)
-
-
-if __name__ == "__main__":
-    main()

@@ -13,8 +13,11 @@
 
 from collections.abc import Mapping, Sequence
 import csv
+import dataclasses
 import pathlib
 from typing import Any
+
+from gbt_t5x.studies import runs
 
 COLUMNS: Mapping[str, Sequence[str]] = {
     "figure": ("run", "learned", "eta", "beta1", "seed", "quantity", "step", "value"),
@@ -81,6 +84,67 @@ def read(folder: pathlib.Path, name: str) -> list[Row]:
         ]
     except ValueError as error:
         raise ValueError(f"{file} has {error}: make it again") from error
+
+
+def by_seed(rows: Sequence[Row], metric: str, /, **chosen: str) -> dict[int, float]:
+    """Seed -> a metric, of the rows that have some values."""
+    of = [row for row in rows if all(row[k] == v for k, v in chosen.items())]
+    return {row["seed"]: row[metric] for row in of}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A line of a figure.
+
+    Attributes:
+        name: distinct in its figure.
+        learned: '' without guidance.
+        eta, beta1: as in the file.
+        curves: quantity -> seed -> curve.
+    """
+
+    name: str
+    learned: str
+    eta: float | None
+    beta1: float | None
+    curves: Mapping[str, Mapping[int, runs.Curve]]
+
+    def last(self, quantity: str = "loss") -> dict[int, float]:
+        """Seed -> the last value."""
+        return {s: [*c.values()][-1] for s, c in self.curves[quantity].items()}
+
+
+class Results:
+    """The CSV files of a folder."""
+
+    def __init__(self, folder: pathlib.Path):
+        """Reads them as they are asked for.
+
+        Args:
+            folder: has some of them.
+        """
+        self._folder = folder
+        self._read: dict[str, list[Row]] = {}
+
+    def rows(self, name: str) -> list[Row]:
+        """Those of a file, none if it is not there."""
+        if name not in self._read:
+            self._read[name] = read(self._folder, name)
+        return self._read[name]
+
+    def figure(self, name: str) -> list[Run]:
+        """The lines of a figure, in order."""
+        first: dict[str, Row] = {}
+        curves: dict[str, dict[str, dict[int, dict[int, float]]]] = {}
+        for row in self.rows(name):
+            first.setdefault(row["run"], row)
+            of_run = curves.setdefault(row["run"], {})
+            of_seed = of_run.setdefault(row["quantity"], {})
+            of_seed.setdefault(row["seed"], {})[row["step"]] = row["value"]
+        return [
+            Run(run, row["learned"], row["eta"], row["beta1"], curves[run])
+            for run, row in first.items()
+        ]
 
 
 def _number(text: str) -> float | int | None:

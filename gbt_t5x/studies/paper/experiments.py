@@ -93,7 +93,7 @@ class Setup:
         return float(f"{self.reach / steps:.1e}")
 
     def name(self, steps: int) -> str:
-        """One part of a path, distinct in its study."""
+        """One part of a path, distinct among those of its model."""
         parts = ["_".join(self.learned) or "baseline"]
         if self.learned:
             parts.append(f"eta_{self.eta(steps):g}")
@@ -104,7 +104,7 @@ class Setup:
 
 _ALPHA, _BETA1, _BOTH = ("alpha",), ("beta1",), ("alpha", "beta1")
 LEARNED = (_ALPHA, _BETA1, _BOTH)
-# Figure -> the study that it is of, and what it compares.
+# Figure -> the model that it is of, and what it compares.
 FIGURES: Mapping[str, tuple[str, Sequence[Setup]]] = {
     "figure_1": (
         "translation",
@@ -146,15 +146,15 @@ TABLE_1 = [
 ]
 
 
-def steps(study: str, size: Size, corpus: Corpus = CORPORA["templates"]) -> int:
-    """Of a run of a study."""
-    if study == "t5":
+def steps(model: str, size: Size, corpus: Corpus = CORPORA["templates"]) -> int:
+    """Of a run of a model."""
+    if model == "t5":
         return size.pretraining
     return round(size.translation * corpus.steps)
 
 
 def variant(
-    study: str,
+    model: str,
     setup: Setup,
     size: Size,
     direction: str = "de_en",
@@ -163,15 +163,15 @@ def variant(
     """The runs of a setup.
 
     Args:
-        study: `translation` or `t5`.
+        model: `translation` or `t5`.
         setup: what is learned.
         size: how long.
         direction: of translation.
         corpus: of translation.
     """
-    number = steps(study, size, corpus)
+    number = steps(model, size, corpus)
     bindings = _common(number, size.evaluations)
-    if study == "t5":
+    if model == "t5":
         files, kind = [], "quickstart"
     else:
         files, kind = [_NO_DECODING], "offline_translation"

@@ -13,7 +13,8 @@ from typing import Any
 
 import jinja2
 
-from gbt_t5x.studies import figures, paper_claims, paper_results, repeats, runs
+from gbt_t5x.studies import figures, repeats, runs
+from gbt_t5x.studies.paper import claims, measured
 
 # Figure -> its caption, and the quantities of its panels.
 FIGURES: Mapping[str, tuple[str, Sequence[str]]] = {
@@ -46,8 +47,8 @@ _ROWS = {
 class Section:
     """A claim on the page, with what no section before has shown."""
 
-    claim: paper_claims.Claim
-    finding: paper_claims.Finding
+    claim: claims.Claim
+    finding: claims.Finding
     figures: Sequence[Mapping[str, Any]]
     tables: Sequence["Table"]
     hours: float
@@ -67,13 +68,13 @@ def make(source: pathlib.Path, page: pathlib.Path) -> None:
     """Writes the page, and in a folder of its name the figures and the numbers.
 
     Args:
-        source: has CSV files of `paper_results`.
+        source: has CSV files of `measured`.
         page: the HTML file.
 
     Raises:
         ValueError: no numbers are there, or in another form.
     """
-    results = paper_claims.Results(source)
+    results = measured.Results(source)
     size = {row["name"]: row["value"] for row in results.rows("size")}
     if not size:
         raise ValueError(
@@ -87,7 +88,7 @@ def make(source: pathlib.Path, page: pathlib.Path) -> None:
             (folder / file.name).write_bytes(file.read_bytes())
     sections = []
     shown: set[str] = set()
-    for claim in paper_claims.CLAIMS:
+    for claim in claims.CLAIMS:
         parts = [p for part in claim.parts for p in (part, *_WITH.get(part, ()))]
         new = [part for part in parts if part not in shown and results.rows(part)]
         shown.update(new)
@@ -105,7 +106,7 @@ def make(source: pathlib.Path, page: pathlib.Path) -> None:
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     page.write_text(
-        environment.get_template("paper_page.html").render(
+        environment.get_template("webpage.html").render(
             sections=sections, size=size, folder=folder.name
         ),
         encoding="utf-8",
@@ -113,7 +114,7 @@ def make(source: pathlib.Path, page: pathlib.Path) -> None:
 
 
 def _figure(
-    name: str, results: paper_claims.Results, folder: pathlib.Path
+    name: str, results: measured.Results, folder: pathlib.Path
 ) -> Mapping[str, Any]:
     """Draws a figure's panels. Returns what the page says of it."""
     caption, quantities = FIGURES[name]
@@ -140,7 +141,7 @@ def _figure(
 
 def _line(
     number: int,
-    run: paper_claims.Run,
+    run: measured.Run,
     by_seed: Mapping[int, runs.Curve],
     etas: Sequence[float],
     starts: Sequence[float],
@@ -158,7 +159,7 @@ def _line(
     )
 
 
-def label(run: paper_claims.Run) -> str:
+def label(run: measured.Run) -> str:
     """What the legend says of a line."""
     if run.name in _ROWS:
         return _ROWS[run.name]
@@ -177,18 +178,16 @@ def _cell(by_seed: Mapping[int, float]) -> str:
     return repeats.text([*by_seed.values()], digits=1) if by_seed else "-"
 
 
-def _table_1(rows: Sequence[paper_results.Row]) -> list[Table]:
+def _table_1(rows: Sequence[measured.Row]) -> list[Table]:
     """A table for each corpus."""
     found = []
     for corpus in dict.fromkeys(row["corpus"] for row in rows):
         of = [row for row in rows if row["corpus"] == corpus]
         directions = [*dict.fromkeys(row["direction"] for row in of)]
         cells = []
-        for learned, symbol in paper_claims.SYMBOLS.items():
+        for learned, symbol in claims.SYMBOLS.items():
             of_directions = [
-                _cell(
-                    paper_claims.scores(of, "bleu", direction=direction, learned=learned)
-                )
+                _cell(measured.by_seed(of, "bleu", direction=direction, learned=learned))
                 for direction in directions
             ]
             cells.append([symbol, *of_directions])
@@ -197,7 +196,7 @@ def _table_1(rows: Sequence[paper_results.Row]) -> list[Table]:
     return found
 
 
-def _table_2(rows: Sequence[paper_results.Row]) -> list[Table]:
+def _table_2(rows: Sequence[measured.Row]) -> list[Table]:
     cells = []
     for kind, name in _ROWS.items():
         of = [row for row in rows if row["row"] == kind]
@@ -210,18 +209,18 @@ def _table_2(rows: Sequence[paper_results.Row]) -> list[Table]:
                 f"{statistics.fmean(minutes.values()):.0f}",
                 "/".join(map(str, sorted(number))),
                 *(
-                    _cell(paper_claims.scores(of, "bleu", learned=learned))
-                    for learned in paper_claims.LEARNED
+                    _cell(measured.by_seed(of, "bleu", learned=learned))
+                    for learned in claims.LEARNED
                 ),
             ]
         )
-    symbols = [paper_claims.SYMBOLS[learned] for learned in paper_claims.LEARNED]
+    symbols = [claims.SYMBOLS[learned] for learned in claims.LEARNED]
     header = ["", "minutes", "runs", *symbols]
     caption = "Table 2: BLEU, and the time of all runs of a row, the mean of its columns"
     return [Table(caption, header, cells, "table_2.csv")]
 
 
-def _table_3(rows: Sequence[paper_results.Row]) -> list[Table]:
+def _table_3(rows: Sequence[measured.Row]) -> list[Table]:
     metrics = [*dict.fromkeys((row["task"], row["metric"]) for row in rows)]
     cells = []
     for kind, name in (("base", "base"), ("alpha_beta1", "α+β1")):
@@ -237,7 +236,7 @@ def _table_3(rows: Sequence[paper_results.Row]) -> list[Table]:
             [
                 name,
                 *(
-                    _cell(paper_claims.scores(of, "value", task=task, metric=metric))
+                    _cell(measured.by_seed(of, "value", task=task, metric=metric))
                     for task, metric in metrics
                 ),
                 _cell(

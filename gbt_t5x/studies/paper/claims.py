@@ -7,10 +7,10 @@ beyond two standard errors, of one seed where it is not 0.
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import math
-import pathlib
 import statistics
 
-from gbt_t5x.studies import paper_results, repeats, runs
+from gbt_t5x.studies import repeats, runs
+from gbt_t5x.studies.paper import measured
 
 HOLDS, PART, NOT = "holds", "holds in part", "does not hold here"
 MISSING = "not measured"
@@ -18,61 +18,6 @@ _RISE = 1.05  # of alpha, to be called one
 _MEET = 0.1  # of beta1, apart
 LEARNED = ("alpha", "beta1", "alpha+beta1")
 SYMBOLS = {"": "base", "alpha": "α", "beta1": "β1", "alpha+beta1": "α+β1"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A line of a figure.
-
-    Attributes:
-        name: distinct in its figure.
-        learned: '' without guidance.
-        eta, beta1: as in the file.
-        curves: quantity -> seed -> curve.
-    """
-
-    name: str
-    learned: str
-    eta: float | None
-    beta1: float | None
-    curves: Mapping[str, Mapping[int, runs.Curve]]
-
-    def last(self, quantity: str = "loss") -> dict[int, float]:
-        """Seed -> the last value."""
-        return {s: [*c.values()][-1] for s, c in self.curves[quantity].items()}
-
-
-class Results:
-    """The CSV files of a folder."""
-
-    def __init__(self, folder: pathlib.Path):
-        """Reads them as they are asked for.
-
-        Args:
-            folder: has some of them.
-        """
-        self._folder = folder
-        self._read: dict[str, list[paper_results.Row]] = {}
-
-    def rows(self, name: str) -> list[paper_results.Row]:
-        """Those of a file, none if it is not there."""
-        if name not in self._read:
-            self._read[name] = paper_results.read(self._folder, name)
-        return self._read[name]
-
-    def figure(self, name: str) -> list[Run]:
-        """The lines of a figure, in order."""
-        first: dict[str, paper_results.Row] = {}
-        curves: dict[str, dict[str, dict[int, dict[int, float]]]] = {}
-        for row in self.rows(name):
-            first.setdefault(row["run"], row)
-            of_run = curves.setdefault(row["run"], {})
-            of_seed = of_run.setdefault(row["quantity"], {})
-            of_seed.setdefault(row["seed"], {})[row["step"]] = row["value"]
-        return [
-            Run(run, row["learned"], row["eta"], row["beta1"], curves[run])
-            for run, row in first.items()
-        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +43,7 @@ class Claim:
     title: str
     where: str
     parts: Sequence[str]
-    look: Callable[[Results], Finding]
+    look: Callable[[measured.Results], Finding]
     beside: Sequence[str] = ()
 
     @property
@@ -106,7 +51,7 @@ class Claim:
         """The names of all that has to be measured."""
         return [*self.parts, *self.beside]
 
-    def finding(self, results: Results) -> Finding:
+    def finding(self, results: measured.Results) -> Finding:
         """What the results say; MISSING where a part has none."""
         missing = [part for part in self.all_parts if not results.rows(part)]
         if missing:
@@ -130,17 +75,17 @@ def _verdict(parts: Sequence[bool]) -> str:
     return PART if any(parts) else NOT
 
 
-def _baseline(found: Sequence[Run]) -> Run:
+def _baseline(found: Sequence[measured.Run]) -> measured.Run:
     return next(run for run in found if not run.learned)
 
 
-def _against(found: Sequence[Run]) -> dict[str, list[float]]:
+def _against(found: Sequence[measured.Run]) -> dict[str, list[float]]:
     """Run -> differences of the final loss to the baseline, of those that learn."""
     base = _baseline(found).last()
     return {r.name: differences(r.last(), base) for r in found if r.learned}
 
 
-def _only_falls(run: Run, quantity: str = "alpha") -> bool:
+def _only_falls(run: measured.Run, quantity: str = "alpha") -> bool:
     """Whether it is never above its start by a rise, and ends lowest, from each seed."""
     curves = [[*curve.values()] for curve in run.curves[quantity].values()]
     return all(
@@ -149,7 +94,7 @@ def _only_falls(run: Run, quantity: str = "alpha") -> bool:
     )
 
 
-def _rises_then_falls(run: Run) -> bool:
+def _rises_then_falls(run: measured.Run) -> bool:
     curves = [[*curve.values()] for curve in run.curves["alpha"].values()]
     return all(
         max(values) > _RISE * values[0] and values[-1] * _RISE < max(values)
@@ -162,7 +107,7 @@ def _range(values: Sequence[float], digits: int = 2) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _alpha_of_translation(results: Results) -> Finding:
+def _alpha_of_translation(results: measured.Results) -> Finding:
     found = results.figure("figure_1")
     guided = [run for run in found if run.learned]
     ends = {run.name: run.last("alpha") for run in guided}
@@ -187,13 +132,13 @@ def _alpha_of_translation(results: Results) -> Finding:
     )
 
 
-def _meeting(guided: Sequence[Run]) -> list[float]:
+def _meeting(guided: Sequence[measured.Run]) -> list[float]:
     """How far beta1 from several starts is apart at the end, from each seed."""
     ends = [run.last("beta1") for run in guided]
     return [max(e[s] for e in ends) - min(e[s] for e in ends) for s in ends[0]]
 
 
-def _beta1_of_translation(results: Results) -> Finding:
+def _beta1_of_translation(results: measured.Results) -> Finding:
     found = results.figure("figure_2")
     guided = [run for run in found if run.learned]
     etas = sorted({run.eta for run in guided if run.eta})
@@ -219,15 +164,7 @@ def _at_half(curve: runs.Curve) -> float:
     return [*curve.values()][len(curve) // 2]
 
 
-def scores(
-    rows: Sequence[paper_results.Row], metric: str, /, **chosen: str
-) -> dict[int, float]:
-    """Seed -> a metric, of the rows that have some values."""
-    of = [row for row in rows if all(row[k] == v for k, v in chosen.items())]
-    return {row["seed"]: row[metric] for row in of}
-
-
-def _six_directions(results: Results) -> Finding:
+def _six_directions(results: measured.Results) -> Finding:
     rows = results.rows("table_1")
     sentences, verdicts = [], []
     for corpus in dict.fromkeys(row["corpus"] for row in rows):
@@ -235,8 +172,8 @@ def _six_directions(results: Results) -> Finding:
         gains = {
             (direction, learned): statistics.fmean(
                 differences(
-                    scores(of, "bleu", direction=direction, learned=learned),
-                    scores(of, "bleu", direction=direction, learned=""),
+                    measured.by_seed(of, "bleu", direction=direction, learned=learned),
+                    measured.by_seed(of, "bleu", direction=direction, learned=""),
                 )
             )
             for direction in dict.fromkeys(row["direction"] for row in of)
@@ -257,16 +194,18 @@ def _six_directions(results: Results) -> Finding:
     return Finding(_verdict(verdicts), sentences)
 
 
-def _against_a_search(results: Results) -> Finding:
+def _against_a_search(results: measured.Results) -> Finding:
     rows = results.rows("table_2")
     sentences, verdicts = [], []
     for learned in LEARNED:
         of = [row for row in rows if row["learned"] == learned]
         gain = differences(
-            scores(of, "bleu", row="guided"), scores(of, "bleu", row="base_tuned")
+            measured.by_seed(of, "bleu", row="guided"),
+            measured.by_seed(of, "bleu", row="base_tuned"),
         )
         loss = differences(
-            scores(of, "loss", row="guided"), scores(of, "loss", row="base_tuned")
+            measured.by_seed(of, "loss", row="guided"),
+            measured.by_seed(of, "loss", row="base_tuned"),
         )
         trials = next(row["runs"] for row in of if row["row"] == "base_tuned")
         mean = statistics.fmean(gain)
@@ -278,7 +217,7 @@ def _against_a_search(results: Results) -> Finding:
     return Finding(_verdict(verdicts), sentences)
 
 
-def _one_alone_on_t5(results: Results) -> Finding:
+def _one_alone_on_t5(results: measured.Results) -> Finding:
     alpha, beta1 = results.figure("figure_F2"), results.figure("figure_F3")
     falls = [_only_falls(run) for run in alpha if run.learned]
     of_alpha = _against(alpha)
@@ -305,7 +244,7 @@ def _one_alone_on_t5(results: Results) -> Finding:
     )
 
 
-def _both_on_t5(results: Results) -> Finding:
+def _both_on_t5(results: measured.Results) -> Finding:
     found = results.figure("figure_3")
     base, guided = _baseline(found), [run for run in found if run.learned]
     rises = [_rises_then_falls(run) for run in guided]
@@ -330,7 +269,7 @@ def _both_on_t5(results: Results) -> Finding:
     )
 
 
-def _finetuned(results: Results) -> Finding:
+def _finetuned(results: measured.Results) -> Finding:
     rows = results.rows("table_3")
     gains: dict[str, list[float]] = {}
     for task in dict.fromkeys(row["task"] for row in rows):
@@ -340,8 +279,10 @@ def _finetuned(results: Results) -> Finding:
             gains.setdefault(task, []).append(
                 statistics.fmean(
                     differences(
-                        scores(rows, "value", pretrained="alpha_beta1", **chosen),
-                        scores(rows, "value", pretrained="base", **chosen),
+                        measured.by_seed(
+                            rows, "value", pretrained="alpha_beta1", **chosen
+                        ),
+                        measured.by_seed(rows, "value", pretrained="base", **chosen),
                     )
                 )
             )
@@ -358,7 +299,7 @@ def _finetuned(results: Results) -> Finding:
     )
 
 
-def _cause(results: Results) -> Finding:
+def _cause(results: measured.Results) -> Finding:
     inside, outside, alone = (
         [max(curve.values()) for curve in run.curves["alpha"].values()]
         for run in results.figure("why_alpha_rises")
