@@ -12,7 +12,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/environment.sh
 python=.venv/bin/python
 export GBT_T5X_DATA_DIR="${GBT_T5X_DATA_DIR:-data}"
-for pair in de fi lt; do
+pairs=(de fi lt)
+[[ " $* " == *" --quick "* ]] && pairs=(de fi)
+for pair in "${pairs[@]}"; do
     vocabulary="$GBT_T5X_DATA_DIR/offline_translation/$pair-en.model"
     if [[ ! -e $vocabulary ]]; then
         echo "== vocabulary -> $vocabulary"
@@ -20,6 +22,4 @@ for pair in de fi lt; do
     fi
 done
 
-folder=runs/paper
-[[ " $* " == *" --quick "* ]] && folder=runs/paper_quick
-$python -m gbt_t5x.studies.paper --folder "$folder" --jobs 2 "$@"
+$python -m gbt_t5x.studies.paper --jobs 2 "$@"

@@ -115,6 +115,20 @@ def test_runs_without_learned_hyperparameters_compare(baseline, tmp_path, capsys
     assert "<svg" in (tmp_path / "report.svg").read_text()
 
 
+def test_what_a_run_replays_is_not_taken_for_fixed(baseline, tmp_path, capsys):
+    guided = write_guided(tmp_path / "guided", {20: 2.75, 60: 2.25})
+    replayed = write_run(tmp_path / "replayed", {20: 2.5, 60: 2.25}, [1.0, 8.0, 8.0])
+    config = replayed / "config.gin"
+    for learned, beta1 in (("None", "replayed"), ("('alpha',)", "none")):
+        macros = f"SCHEDULE = 'learned.csv'\nHYPERPARAMS = {learned}\n"
+        config.write_text(f"BETA1 = None\n{macros}")
+        text = run(capsys, guided, replayed)
+        found = {line[:18]: line.split()[-1] for line in text.splitlines()}
+        assert found["alpha at step 20  "] == "replayed"
+        assert found["beta1 at step 60  "] == beta1
+    assert "replayed" in run(capsys, baseline, guided, replayed, "--format", "csv")
+
+
 def test_markdown_and_csv_hold_the_same_numbers(baseline, tmp_path, capsys):
     guided = write_guided(tmp_path / "guided", {20: 2.75, 40: 2.5, 60: 2.25})
     text = run(capsys, baseline, f"ours={guided}", "--format", "csv")

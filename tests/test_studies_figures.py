@@ -90,6 +90,18 @@ def test_groups_are_a_median_and_a_range(tmp_path, drawn):
     assert (band.min(), band.max()) == (0.0, 2.0)
 
 
+def test_what_is_replayed_has_no_rate_without_alpha_and_no_level(tmp_path, drawn):
+    guided = of_seeds(tmp_path / "guided", (2.0,), {"alpha": 0.25})
+    of_seeds(tmp_path / "replayed", (2.0,))
+    (tmp_path / "replayed" / "0" / "config.gin").write_text("SCHEDULE = 'a.csv'\n")
+    replayed = seeds.read("replayed", tmp_path / "replayed")
+    panels.draw([guided, replayed], tmp_path / "a.png")
+    axes = axes_of(drawn[0])
+    for title in ("Learning rate, times alpha", "alpha, learned"):
+        assert len(axes[title].lines) == 1
+    assert len(axes["Development loss"].lines) == 2
+
+
 def test_a_few_groups_of_one_run_have_lines_and_names(tmp_path, drawn):
     guided = of_seeds(tmp_path / "guided", (2.0,), {"alpha/a": 0.5, "alpha/b": 0.51})
     panels.draw([of_seeds(tmp_path / "base", (2.0,)), guided], tmp_path / "a.png")
@@ -122,6 +134,13 @@ def test_values_of_several_orders_are_logarithmic(tmp_path, drawn):
     ]
     figures.draw(shown, tmp_path / "new" / "a.svg", title="Title")
     assert [axes.get_yscale() for axes in drawn[0].axes] == ["linear", "log"]
+
+
+def test_what_is_not_shown_does_not_choose_the_scale(tmp_path, drawn):
+    line = figures.Line(0, {1: 4.0, 2: 2.0, 3: 900.0}, "diverged")
+    for limits, scale in ((None, "log"), ((1.5, 4.5), "linear")):
+        figures.draw([figures.Panel("", [line], limits=limits)], tmp_path / "a.png")
+        assert drawn[-1].axes[0].get_yscale() == scale
 
 
 def test_two_drawings_are_the_same_file(tmp_path):

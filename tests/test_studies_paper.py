@@ -84,11 +84,19 @@ def as_in_the_paper():
             for task in experiments.TASKS
             for seed, more in seeded
         ],
+        "trials": [
+            {
+                **{"learned": "alpha", "row": "base", "trial": 1, "settings": ""},
+                **{"loss": None, "seconds": 60.0, "problem": "loss is not finite"},
+            }
+        ],
         "size": [
             {"name": name, "value": value}
             for name, value in (
-                *vars(experiments.WHOLE).items(),
+                *experiments.WHOLE.texts().items(),
                 ("hours figure_1", "7.5"),
+                ("hours figure_2", "0.25"),
+                ("hours figure_3", "0.5"),  # of claim 5, beside what is not there
             )
         ],
     }
@@ -125,19 +133,29 @@ def findings(folder):
     return [claim.finding(results) for claim in claims.CLAIMS]
 
 
+def sentences(finding):
+    return [evidence.sentence for evidence in finding.evidence]
+
+
 def test_with_the_papers_results_all_claims_hold(tmp_path):
     found = findings(written(tmp_path, as_in_the_paper()))
     assert [f.verdict for f in found] == ["holds"] * len(claims.CLAIMS)
-    assert found[0].sentences[0] == "α at the end, by η̂: 0.001: 0.701; 0.01: 0.201."
-    assert found[2].sentences == [
+    assert sentences(found[0]) == [
+        "α only falls in 6 of 6 runs.",
+        "The larger η̂, the lower α ends, from 3 of 3 seeds. By η̂: 0.001: 0.701; "
+        "0.01: 0.201.",
+        "2 of 2 settings end below the baseline's loss.",
+    ]
+    assert sentences(found[2]) == [
         "templates: 18 of 18 cells have more BLEU than the baseline; on average "
         "α +1.0; β1 +2.0; α+β1 +3.0."
     ]
-    assert found[3].sentences[0] == (
-        "α: one guided run has +2.0 BLEU and a loss +0.0000 against the best of 100 "
-        "trials."
+    assert sentences(found[3])[0] == (
+        "α: one guided run has +2.0 ± 0.0 BLEU, and a loss +0.0000 ± 0.0000, against the "
+        "best of 100 trials."
     )
-    assert found[5].sentences[2].endswith("is reached, at best, after 0.25 of its steps.")
+    assert sentences(found[5])[1].endswith("is reached, at best, in 0.25 of its steps.")
+    assert sentences(found[6])[0] == "On average +2.0 ± 0.0 after guided pre-training."
 
 
 def changed(files, name, change, **chosen):
@@ -151,23 +169,40 @@ def changed(files, name, change, **chosen):
 
 LOSES = {"row": "guided", "learned": "beta1"}
 WINS = {"run": "alpha_0.01_0.0", "quantity": "loss"}
+ALPHA, LOSS = {"quantity": "alpha"}, {"quantity": "loss"}
+LAST = [{"quantity": "loss", "learned": "alpha+beta1", "step": s} for s in STEPS]
+
+
+def noisy(column, mean):
+    """Differences from seed to seed that are larger than their mean."""
+    return lambda row: {column: mean + 20.0 * (row["seed"] - 1)}
+
+
 WORSE = [
     # claim, file, change, rows, verdict
-    (0, "figure_1", lambda r: {"value": 1.2}, {"quantity": "alpha", "step": 200}, "part"),
+    (0, "figure_1", lambda r: {"value": 1.2}, {**ALPHA, "step": 200}, "part"),
     (0, "figure_1", lambda r: {"value": 0.1}, {"eta": 0.001, "step": 400}, "part"),
+    # It has risen before the first summary.
+    (0, "figure_1", lambda r: {"value": 1.9 - r["step"] / 500}, ALPHA, "part"),
     (1, "figure_2", lambda r: {"value": 0.9}, {"beta1": 0.9, "step": 400}, "part"),
-    (1, "figure_2", lambda r: {"value": 2.0}, {"beta1": 0.9, "quantity": "loss"}, "part"),
+    (1, "figure_2", lambda r: {"value": 2.0}, {"beta1": 0.9, **LOSS}, "part"),
     (2, "table_1", lambda r: {"bleu": 29.0}, {"learned": "alpha"}, "part"),
     (2, "table_1", lambda r: {"bleu": 40.0}, {"learned": ""}, "not"),
+    (2, "table_1", noisy("bleu", 31.0), {"learned": "alpha"}, "part"),
     (3, "table_2", lambda r: {"bleu": 40.0}, {"row": "base_tuned"}, "not"),
     (3, "table_2", lambda r: {"bleu": 9.0}, LOSES, "part"),
+    (3, "table_2", noisy("bleu", 33.0), LOSES, "part"),
     (4, "figure_F2", lambda r: {"value": 1.0}, WINS, "part"),
     (4, "figure_F3", lambda r: {"value": 1.5}, {"beta1": 0.9}, "part"),
-    (5, "figure_3", lambda r: {"value": 1.0}, {"quantity": "alpha"}, "part"),
-    (5, "figure_3", lambda r: {"value": 3.0}, {"quantity": "loss", "step": 100}, "part"),
+    # Both together are worse: no gain that one alone could be small beside.
+    (4, "figure_3", lambda r: {"value": 9.0}, LAST[-1], "part"),
+    (5, "figure_3", lambda r: {"value": 1.0}, ALPHA, "part"),
+    (5, "figure_3", lambda r: {"value": 3.0}, LAST[0], "part"),
     (6, "table_3", lambda r: {"value": 10.0}, {"pretrained": "alpha_beta1"}, "not"),
+    (6, "table_3", noisy("value", 52.0), {"pretrained": "alpha_beta1"}, "not"),
     (7, "why_alpha_rises", lambda r: {"value": 1.3}, {"run": "rate_outside"}, "part"),
-    (7, "why_alpha_rises", lambda r: {"value": 1.9}, {"run": "rate_outside"}, "not"),
+    (7, "why_alpha_rises", lambda r: {"value": 1.9}, {"run": "rate_outside"}, "part"),
+    (7, "why_alpha_rises", lambda r: {"value": 0.9}, {"run": "rate_inside"}, "part"),
 ]  # fmt: skip
 VERDICTS = {"part": claims.PART, "not": claims.NOT}
 
@@ -180,13 +215,23 @@ def test_where_a_claim_does_not_hold(tmp_path, index):
     assert found[claim].verdict == VERDICTS[verdict], found[claim]
 
 
+def test_no_setting_may_reach_the_baselines_loss(tmp_path):
+    files = as_in_the_paper()
+    for chosen in LAST:
+        files = changed(files, "figure_3", lambda row: {"value": 9.0}, **chosen)
+    found = findings(written(tmp_path, files))[5]
+    assert sentences(found)[1] == (
+        "No setting reaches the baseline's final loss from every seed."
+    )
+
+
 def test_what_was_not_run_says_so(tmp_path):
     files = as_in_the_paper()
     del files["table_2"], files["figure_3"]
     found = findings(written(tmp_path, files))
     missing = {i for i, f in enumerate(found) if f.verdict == claims.MISSING}
     assert missing == {3, 4, 5}
-    assert found[3].sentences == ["No numbers of table_2."]
+    assert sentences(found[3]) == ["No numbers of table_2."]
 
 
 def test_a_difference_counts_beyond_two_standard_errors():
@@ -229,9 +274,11 @@ def test_the_page_is_whole_and_the_same_again(tmp_path):
         assert there, link
     for claim in claims.CLAIMS:
         assert f"{claim.title} {claim.where}. Here: holds" in found.text
-    assert "Again, in 7.5 hours of a core: python -m gbt_t5x.studies.paper --only" in (
-        found.text
-    )
+    command = "one after the other: python -m gbt_t5x.studies.paper --only"
+    for part, time in {"figure_1": "7.5 hours", "figure_2": "15 minutes"}.items():
+        assert f"Again, in {time} of runs, {command} {part} " in found.text
+    assert "To measure it: python -m gbt_t5x.studies.paper --only figure_F2" in found.text
+    assert "CPU cores: 8 of 8 claims so far." in found.text
     assert len(found.ids) == len(claims.CLAIMS)
     captions = [*(caption for caption, _ in webpage.FIGURES.values())]
     for caption in [*captions, "Table 1: BLEU, templates", "Table 2: BLEU", "Table 3: "]:
@@ -241,29 +288,82 @@ def test_the_page_is_whole_and_the_same_again(tmp_path):
     assert "α+β1 52.1 ± 0.1 52.1 ± 0.1 52.1 ± 0.1 52.1 ± 0.1" in found.text  # Table 3
     drawn = {path: path.read_bytes() for path in page.parent.rglob("*") if path.is_file()}
     assert sum(path.suffix == ".svg" for path in drawn) == 16
-    paper.main(["--from", str(page.parent / "paper"), "--page", str(page)])
+    paper.main(["--from", str(page.parent / "paper")])
     assert {path: path.read_bytes() for path in drawn} == drawn
+
+
+def test_a_page_has_no_numbers_of_the_one_before(tmp_path):
+    files, page = as_in_the_paper(), tmp_path / "paper.html"
+    webpage.make(written(tmp_path / "all", files), page)
+    own = tmp_path / "paper" / "own.csv"
+    own.write_text("a user's")
+    fewer = {name: files[name] for name in ("figure_1", "size")}
+    webpage.make(written(tmp_path / "fewer", fewer), page)
+    found = {path.name for path in own.parent.iterdir()}
+    drawn = {"figure_1_alpha.svg", "figure_1_loss.svg"}
+    assert found == {"figure_1.csv", "size.csv", own.name} | drawn
+    assert "CPU cores: 1 of 8 claims so far." in Page(page).text
+
+
+def test_a_run_that_diverged_does_not_hide_the_others(tmp_path):
+    files = changed(
+        as_in_the_paper(), "figure_F2", lambda row: {"value": 300.0}, step=400, **WINS
+    )
+    webpage.make(written(tmp_path / "results", files), tmp_path / "paper.html")
+    assert "loss, below 5" in (tmp_path / "paper/figure_F2_loss.svg").read_text()
+    assert "below" not in (tmp_path / "paper/figure_1_loss.svg").read_text()
+
+
+def error_of(folder, capsys):
+    """The one line with which no page is made of a folder."""
+    with pytest.raises(SystemExit, match="1"):
+        paper.main(["--from", str(folder), "--page", f"{folder}_page/paper.html"])
+    (line,) = capsys.readouterr().err.splitlines()
+    return line.removeprefix("error: ")
 
 
 def test_results_in_another_form_are_refused(tmp_path, capsys):
     folder = written(tmp_path, as_in_the_paper())
     file = folder / "table_1.csv"
     before = file.read_text()
+    first, second, *others = before.splitlines(keepends=True)
     for text, message in {
         before.replace("chrf", "ter"): "has the columns corpus,direction,learned,seed,"
         "bleu,ter,loss, and this version writes corpus,direction,learned,seed,bleu,chrf,",
-        before.replace(
-            "30.1", "thirty"
-        ): "has could not convert string to float: 'thirty'",
+        before.replace("30.1", "thirty"): "has 'thirty' as bleu, which is no finite",
+        before.replace("30.1", "nan"): "has 'nan' as bleu, which is no finite number",
+        before.replace("30.1", ""): "has '' as bleu, which is no finite number",
+        "".join([first, "templates,de_en,,0\n", *others]): "has None as bleu, which is",
+        "".join([first, second, second, *others]): "has two rows of corpus 'templates', "
+        "direction 'de_en', learned '', seed 0: make it again",
+        "".join([first, *others]): "has the seeds 1, 2 of corpus 'templates', direction "
+        "'de_en', learned '' and the seeds 0, 1, 2 of corpus 'templates', direction",
+        "".join(x for x in before.splitlines(keepends=True) if "en_lt,alpha," not in x): (
+            "has no rows of learned 'alpha', corpus 'templates', direction 'en_lt'"
+        ),
     }.items():
         file.write_text(text)
-        with pytest.raises(SystemExit, match="1"):
-            paper.main(["--from", str(folder), "--page", str(tmp_path / "paper.html")])
-        (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith(f"error: {file} {message}")
+        assert error_of(folder, capsys).startswith(f"{file} {message}")
+    file.write_text(before)
+    figure = folder / "figure_F2.csv"
+    lines = figure.read_text().splitlines(keepends=True)
+    figure.write_text("".join(line for line in lines if not line.startswith("_None")))
+    assert error_of(folder, capsys) == (
+        f"{figure} has the runs alpha_0.01_0.0: there must be one that learns nothing, "
+        "and others"
+    )
+    figure.write_text("".join(lines))
+    size = folder / "size.csv"
+    before = size.read_text()
+    for text, message in {
+        before.replace("7.5", "seven"): "has hours figure_1 'seven': make it again",
+        before.replace("trials,", "tries,"): "with trials: name the folder",
+    }.items():
+        size.write_text(text)
+        assert message in error_of(folder, capsys)
     with pytest.raises(SystemExit, match="1"):
         paper.main(["--from", str(tmp_path / "none")])
-    assert "none has no size.csv: name the folder" in capsys.readouterr().err
+    assert "none has no size.csv with seeds, directions, " in capsys.readouterr().err
 
 
 def test_names_of_runs_are_distinct_and_the_same_run_is_shared():
@@ -396,6 +496,26 @@ def test_every_part_is_trained_and_written(tmp_path, trained, capsys):
     assert {r["runs"] for r in of_search} == {3}
     assert {r["seconds"] for r in of_search} == {90.0}
     assert not any(f.verdict == claims.MISSING for f in findings(folder / "results"))
+
+
+def test_results_of_another_size_or_corpus_are_not_mixed(tmp_path, trained, capsys):
+    folder = tmp_path / "study"
+    command = ["--folder", str(folder), "--only", "table_1"]
+    paper.main(["--quick", *command, "--corpora", "templates", "catalogues"])
+    paper.main(["--quick", *command, "--corpora", "templates"])
+    rows = measured.read(folder / "results", "table_1")
+    assert [row["corpus"] for row in rows] == ["catalogues"] * 8 + ["templates"] * 8
+    with pytest.raises(SystemExit, match="1"):
+        paper.main(command)
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(
+        f"error: {folder}/results has results of another size, seeds 0, directions de_en "
+        "en_fi, translation 80, "
+    )
+    assert ", and this one has seeds 0 1 2, directions de_en en_de " in error
+    with pytest.raises(SystemExit, match="2"):
+        paper.main([*command, "--page", str(tmp_path)])
+    assert f"{tmp_path} is not FILE.html" in capsys.readouterr().err
 
 
 def test_a_part_alone(tmp_path, trained):

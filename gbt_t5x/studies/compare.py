@@ -134,7 +134,7 @@ def _short_schedules(compared: Sequence[seeds.Seeds]) -> list[_Column]:
             else:
                 low, high = min(values.values()), max(values.values())
                 parts.append(f"{kind} {_short(low)} to {_short(high)}")
-        return ", ".join(parts) or "-"
+        return ", ".join(parts) or ("replayed" if entry.is_replayed else "-")
 
     if not any(entry.hyperparams for entry in compared):
         return []

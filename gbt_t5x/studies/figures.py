@@ -224,6 +224,9 @@ def _scale(axes: mpl_axes.Axes, panel: Panel) -> None:
     for line in panel.lines:
         for curve in (line.curve, line.low, line.high):
             drawn += [x for x in (curve or {}).values() if math.isfinite(x)]
+    if panel.limits:
+        low, high = panel.limits
+        drawn = [x for x in drawn if low <= x <= high]
     if not drawn or min(drawn) < 0:
         return
     if min(drawn) > 0 and max(drawn) / min(drawn) > _LOG_FROM:

@@ -33,17 +33,18 @@ def text(values: Sequence[float], sign: str = "", digits: int = 4) -> str:
     >>> text([1.0, 3.0]), text([0.5], "+"), text([1.0, 3.0], digits=1)
     ('2.0000 ± 1.4142', '+0.5000', '2.0 ± 1.4')
     """
-    spread = deviation(values)
-    mean = f"{statistics.fmean(values):{sign}.{digits}f}"
-    return mean if spread is None else f"{mean} ± {spread:.{digits}f}"
+    return _text(values, deviation(values), sign, digits)
 
 
-def with_error(values: Sequence[float]) -> str:
+def with_error(values: Sequence[float], digits: int = 4) -> str:
     """The mean with its sign ± its standard error, of one value that alone.
 
-    >>> with_error([1.0, 3.0]), with_error([0.5])
-    ('+2.0000 ± 1.0000', '+0.5000')
+    >>> with_error([1.0, 3.0]), with_error([0.5], 1)
+    ('+2.0000 ± 1.0000', '+0.5')
     """
-    of_mean = error(values)
-    mean = f"{statistics.fmean(values):+.4f}"
-    return mean if of_mean is None else f"{mean} ± {of_mean:.4f}"
+    return _text(values, error(values), "+", digits)
+
+
+def _text(values: Sequence[float], spread: float | None, sign: str, digits: int) -> str:
+    mean = f"{statistics.fmean(values):{sign}.{digits}f}"
+    return mean if spread is None else f"{mean} ± {spread:.{digits}f}"

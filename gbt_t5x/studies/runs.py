@@ -27,6 +27,7 @@ LOSS = "loss_per_nonpadding_target_token"
 SPEED = "timing/steps_per_second"
 LEARNING_RATE = "learning_rate"  # T5X's schedule
 EFFECTIVE = "learning_rate/effective"  # times alpha; with groups EFFECTIVE/GROUP
+SCHEDULE = "SCHEDULE"  # macro of a run that replays what another learned
 _HYPERPARAMS = "hyperparams/"
 _KEEP_ALL = {event_accumulator.TENSORS: 0, event_accumulator.SCALARS: 0}
 
@@ -43,7 +44,8 @@ class Run:
             of groups the names are as `alpha/encoder`.
         learning_rate: T5X's schedule, which alpha multiplies; empty if not summarized.
         effective_learning_rate: group -> schedule times alpha, '' without groups; of a
-            run that does not learn alpha it is the schedule.
+            run that does not learn alpha it is the schedule, of one that replays it
+            empty.
         settings: macro -> value, as config.gin writes it; a reference to another macro
             is that macro's value.
         seconds_per_step: median over the summaries after the first, or None.
@@ -135,6 +137,9 @@ def read_run(folder: str | os.PathLike) -> Run:
         for tag, curve in sorted(train.items())
         if tag.startswith(EFFECTIVE)
     }
+    settings = read_settings(path / "config.gin")
+    if not effective and learning_rate and SCHEDULE not in settings:
+        effective = {"": learning_rate}
     # The first summary has the start of the input pipeline in it.
     speeds = list(train.get(SPEED, {}).values())[1:]
     return Run(
@@ -147,9 +152,8 @@ def read_run(folder: str | os.PathLike) -> Run:
             if tag.startswith(_HYPERPARAMS)
         },
         learning_rate=learning_rate,
-        effective_learning_rate=effective
-        or ({"": learning_rate} if learning_rate else {}),
-        settings=read_settings(path / "config.gin"),
+        effective_learning_rate=effective,
+        settings=settings,
         seconds_per_step=statistics.median(1 / s for s in speeds) if speeds else None,
     )
 

@@ -89,16 +89,26 @@ class Seeds:
         steps, each = self.steps_to(level), self.seconds_per_step
         return None if steps is None or each is None else steps * each
 
+    @property
+    def is_replayed(self) -> bool:
+        """Whether hyper-parameters are those of a schedule, which is not summarized."""
+        return runs.SCHEDULE in self.runs[0].settings
+
     def fixed(self, name: str) -> float | str | None:
-        """A hyper-parameter that was not learned: 1, or the text of its macro, or None.
+        """A hyper-parameter that was not learned: 1, its macro, `replayed`, or None.
 
         Args:
             name: as `alpha` or `alpha/encoder`.
         """
         kind = name.partition("/")[0]
+        settings = self.runs[0].settings
+        if self.is_replayed:
+            replayed = settings.get("HYPERPARAMS", "None")
+            if replayed == "None" or f"'{kind}" in replayed:
+                return "replayed"
         if kind == "alpha":
             return 1.0
-        text = self.runs[0].settings.get(kind.upper())
+        text = settings.get(kind.upper())
         try:
             return float(text) if text is not None else None
         except ValueError:

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--quick", action="store_true", help="one seed, few steps, 3 trials a search"
     )
-    launch.add_options(parser, "runs/paper", seeds=False)
+    launch.add_options(parser, "runs/paper, with --quick runs/paper_quick", seeds=False)
     parser.add_argument(
         "--only",
         nargs="+",
@@ -52,18 +52,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--page",
-        type=pathlib.Path,
+        type=_html,
         metavar="FILE",
-        help="the page; its figures are in a folder beside it; default: paper.html in "
-        "the folder",
+        help="the page; its figures are in a folder of its name; default: paper.html, "
+        "beside the folder of the CSV files",
     )
     commands.run(_main, parser.parse_args(argv))
+
+
+def _html(argument: str) -> pathlib.Path:
+    path = pathlib.Path(argument)
+    if path.suffix != ".html":
+        raise argparse.ArgumentTypeError(f"{argument} is not FILE.html")
+    return path
 
 
 def _main(options: argparse.Namespace) -> None:
     from gbt_t5x.studies.paper import webpage  # which takes matplotlib
 
-    folder = pathlib.Path(options.folder or "runs/paper")
+    default = "runs/paper_quick" if options.quick else "runs/paper"
+    folder = pathlib.Path(options.folder or default)
     source = options.source
     if source is None:
         size = experiments.QUICK if options.quick else experiments.WHOLE
@@ -71,7 +79,7 @@ def _main(options: argparse.Namespace) -> None:
         for part in options.only:
             made.make(part, options.corpora)
         source = made.results
-    page = options.page or folder / "paper.html"
+    page = options.page or source.parent / "paper.html"
     webpage.make(source, page)
     print(page)
 

@@ -1,7 +1,8 @@
 """The paper's claims, and whether the numbers of its repetition bear them out.
 
-Differences are means over the seeds of those of each seed. One is told from 0 where it is
-beyond two standard errors, of one seed where it is not 0.
+A claim has a sentence for each thing that it says, with the share of what was measured
+that does as it says. Differences are means over the seeds of those of each seed. One is
+told from 0 where it is beyond two standard errors, of one seed where it is not 0.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,18 +15,43 @@ from gbt_t5x.studies.paper import measured
 
 HOLDS, PART, NOT = "holds", "holds in part", "does not hold here"
 MISSING = "not measured"
-_RISE = 1.05  # of alpha, to be called one
-_MEET = 0.1  # of beta1, apart
+RISE = 1.05  # of alpha, which starts from 1, to be called one
+MEET = 0.1  # of beta1, apart
 LEARNED = ("alpha", "beta1", "alpha+beta1")
 SYMBOLS = {"": "base", "alpha": "α", "beta1": "β1", "alpha+beta1": "α+β1"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Finding:
-    """What was measured about a claim: the verdict, and sentences with the numbers."""
+class Evidence:
+    """A sentence with numbers.
 
-    verdict: str
-    sentences: Sequence[str]
+    Attributes:
+        sentence: what was measured.
+        share: of that, what is as the claim says: 0 to 1; None if it says nothing of it.
+    """
+
+    sentence: str
+    share: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """HOLDS, PART from a half on, NOT, or ''."""
+        if self.share is None:
+            return ""
+        return HOLDS if self.share == 1 else PART if self.share >= 0.5 else NOT
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What was measured about a claim."""
+
+    evidence: Sequence[Evidence]
+
+    @property
+    def verdict(self) -> str:
+        """That of its evidence; PART where that differs."""
+        found = {e.verdict for e in self.evidence if e.verdict}
+        return found.pop() if len(found) == 1 else PART if found else MISSING
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +69,7 @@ class Claim:
     title: str
     where: str
     parts: Sequence[str]
-    look: Callable[[measured.Results], Finding]
+    look: Callable[[measured.Results], Sequence[Evidence]]
     beside: Sequence[str] = ()
 
     @property
@@ -55,51 +81,52 @@ class Claim:
         """What the results say; MISSING where a part has none."""
         missing = [part for part in self.all_parts if not results.rows(part)]
         if missing:
-            return Finding(MISSING, [f"No numbers of {', '.join(missing)}."])
-        return self.look(results)
+            return Finding([Evidence(f"No numbers of {', '.join(missing)}.")])
+        return Finding(self.look(results))
 
 
 def differences(run: Mapping[int, float], other: Mapping[int, float]) -> list[float]:
-    """Those of each seed that both have."""
-    return [run[seed] - other[seed] for seed in run if seed in other]
+    """Those of each seed."""
+    return [run[seed] - other[seed] for seed in run]
+
+
+def is_above(values: Sequence[float]) -> bool:
+    """Whether differences are told from 0, and positive."""
+    return statistics.fmean(values) > 2 * (repeats.error(values) or 0.0)
 
 
 def is_below(values: Sequence[float]) -> bool:
     """Whether differences are told from 0, and negative."""
-    return statistics.fmean(values) < -2 * (repeats.error(values) or 0.0)
+    return is_above([-value for value in values])
 
 
-def _verdict(parts: Sequence[bool]) -> str:
-    if all(parts):
-        return HOLDS
-    return PART if any(parts) else NOT
+def _share(parts: Sequence[bool]) -> float:
+    return sum(parts) / len(parts)
 
 
-def _baseline(found: Sequence[measured.Run]) -> measured.Run:
-    return next(run for run in found if not run.learned)
+def _count(parts: Sequence[bool]) -> str:
+    return f"{sum(parts)} of {len(parts)}"
 
 
-def _against(found: Sequence[measured.Run]) -> dict[str, list[float]]:
-    """Run -> differences of the final loss to the baseline, of those that learn."""
-    base = _baseline(found).last()
-    return {r.name: differences(r.last(), base) for r in found if r.learned}
+def _against(base: measured.Run, some: Sequence[measured.Run]) -> list[list[float]]:
+    """Differences of the final loss to a run, of each of some."""
+    return [differences(run.last(), base.last()) for run in some]
 
 
-def _only_falls(run: measured.Run, quantity: str = "alpha") -> bool:
-    """Whether it is never above its start by a rise, and ends lowest, from each seed."""
-    curves = [[*curve.values()] for curve in run.curves[quantity].values()]
-    return all(
-        max(values) < _RISE * values[0] and values[-1] < _RISE * min(values)
-        for values in curves
-    )
+def _better(base: measured.Run, guided: Sequence[measured.Run]) -> tuple[list[bool], str]:
+    """Which runs end below the baseline, and the sentence that says so."""
+    better = [is_below(values) for values in _against(base, guided)]
+    return better, f"{_count(better)} settings end below the baseline's loss."
 
 
-def _rises_then_falls(run: measured.Run) -> bool:
-    curves = [[*curve.values()] for curve in run.curves["alpha"].values()]
-    return all(
-        max(values) > _RISE * values[0] and values[-1] * _RISE < max(values)
-        for values in curves
-    )
+def _alphas(guided: Sequence[measured.Run]) -> list[list[float]]:
+    """The values of alpha in each run, from every seed."""
+    return [[*c.values()] for run in guided for c in run.curves["alpha"].values()]
+
+
+def _falls(guided: Sequence[measured.Run]) -> list[bool]:
+    """Whether alpha never rises above 1, and ends lowest, of each run."""
+    return [max(x) < RISE and x[-1] < RISE * min(x) for x in _alphas(guided)]
 
 
 def _range(values: Sequence[float], digits: int = 2) -> str:
@@ -107,29 +134,27 @@ def _range(values: Sequence[float], digits: int = 2) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _alpha_of_translation(results: measured.Results) -> Finding:
-    found = results.figure("figure_1")
-    guided = [run for run in found if run.learned]
-    ends = {run.name: run.last("alpha") for run in guided}
-    ordered = all(
-        [ends[run.name][seed] for run in guided]
-        == sorted((ends[run.name][seed] for run in guided), reverse=True)
-        for seed in ends[guided[0].name]
-    )
-    falls = [_only_falls(run) for run in guided]
-    better = [name for name, of_name in _against(found).items() if is_below(of_name)]
+def _alpha_of_translation(results: measured.Results) -> list[Evidence]:
+    base, guided = results.compared("figure_1")
+    ends = [run.last("alpha") for run in sorted(guided, key=lambda run: run.eta or 0)]
+    ordered = [
+        [end[seed] for end in ends] == sorted((end[seed] for end in ends), reverse=True)
+        for seed in ends[0]
+    ]
     listed = "; ".join(
-        f"{run.eta:g}: {statistics.fmean(ends[run.name].values()):.3f}" for run in guided
+        f"{run.eta:g}: {statistics.fmean(run.last('alpha').values()):.3f}"
+        for run in guided
     )
-    return Finding(
-        _verdict([ordered, *falls]),
-        [
-            f"α at the end, by η̂: {listed}.",
-            f"It only falls in {sum(falls)} of {len(falls)} runs"
-            + (", and ends the lower the larger η̂, from every seed." if ordered else "."),
-            f"{len(better)} of {len(guided)} end below the baseline's loss.",
-        ],
-    )
+    falls = _falls(guided)
+    return [
+        Evidence(f"α only falls in {_count(falls)} runs.", _share(falls)),
+        Evidence(
+            f"The larger η̂, the lower α ends, from {_count(ordered)} seeds. By η̂: "
+            f"{listed}.",
+            _share(ordered),
+        ),
+        Evidence(_better(base, guided)[1]),
+    ]
 
 
 def _meeting(guided: Sequence[measured.Run]) -> list[float]:
@@ -138,180 +163,188 @@ def _meeting(guided: Sequence[measured.Run]) -> list[float]:
     return [max(e[s] for e in ends) - min(e[s] for e in ends) for s in ends[0]]
 
 
-def _beta1_of_translation(results: measured.Results) -> Finding:
-    found = results.figure("figure_2")
-    guided = [run for run in found if run.learned]
+def _beta1_of_translation(results: measured.Results) -> list[Evidence]:
+    base, guided = results.compared("figure_2")
     etas = sorted({run.eta for run in guided if run.eta})
     apart = {eta: _meeting([r for r in guided if r.eta == eta]) for eta in etas}
     largest = [run for run in guided if run.eta == etas[-1]]
     half = [_at_half(curve) for run in largest for curve in run.curves["beta1"].values()]
     ends = [value for run in largest for value in run.last("beta1").values()]
-    meet, fall = max(apart[etas[-1]]) < _MEET, max(ends) < statistics.fmean(half)
-    better = [name for name, of_name in _against(found).items() if is_below(of_name)]
     listed = "; ".join(f"{eta:g}: {_range(apart[eta], 3)}" for eta in etas)
-    return Finding(
-        _verdict([meet, fall, len(better) == len(guided)]),
-        [
-            f"β1 from 0.1, 0.5 and 0.9 is apart at the end, by η̂: {listed}.",
-            f"At the largest η̂ it is {statistics.fmean(half):.2f} half way, and "
-            f"{_range(ends)} at the end.",
-            f"{len(better)} of {len(guided)} end below the baseline's loss.",
-        ],
-    )
+    meets = [x < MEET for x in apart[etas[-1]]]
+    better, sentence = _better(base, guided)
+    return [
+        Evidence(
+            f"At the largest η̂, β1 from its starts is less than {MEET} apart at the end, "
+            f"from {_count(meets)} seeds. By η̂: {listed}.",
+            _share(meets),
+        ),
+        Evidence(
+            f"There it is {statistics.fmean(half):.2f} half way, and {_range(ends)} at "
+            "the end.",
+            _share([max(ends) < statistics.fmean(half)]),
+        ),
+        Evidence(sentence, _share(better)),
+    ]
 
 
 def _at_half(curve: runs.Curve) -> float:
     return [*curve.values()][len(curve) // 2]
 
 
-def _six_directions(results: measured.Results) -> Finding:
+def _six_directions(results: measured.Results) -> list[Evidence]:
+    found = []
     rows = results.rows("table_1")
-    sentences, verdicts = [], []
     for corpus in dict.fromkeys(row["corpus"] for row in rows):
-        of = [row for row in rows if row["corpus"] == corpus]
-        gains = {
-            (direction, learned): statistics.fmean(
-                differences(
-                    measured.by_seed(of, "bleu", direction=direction, learned=learned),
-                    measured.by_seed(of, "bleu", direction=direction, learned=""),
-                )
-            )
-            for direction in dict.fromkeys(row["direction"] for row in of)
-            for learned in LEARNED
-        }
-        better = sum(gain > 0 for gain in gains.values())
+        directions = {row["direction"]: 0 for row in rows if row["corpus"] == corpus}
+        gains: dict[str, list[list[float]]] = {}
+        for direction in directions:
+            of = {"corpus": corpus, "direction": direction}
+            base = results.by_seed("table_1", "bleu", learned="", **of)
+            for learned in LEARNED:
+                bleu = results.by_seed("table_1", "bleu", learned=learned, **of)
+                gains.setdefault(learned, []).append(differences(bleu, base))
+        better = [is_above(cell) for cells in gains.values() for cell in cells]
         means = "; ".join(
-            f"{SYMBOLS[learned]} {statistics.fmean(g):+.1f}"
-            for learned in LEARNED
-            for g in [[v for (_, x), v in gains.items() if x == learned]]
+            f"{SYMBOLS[learned]} {statistics.fmean(map(statistics.fmean, cells)):+.1f}"
+            for learned, cells in gains.items()
         )
-        sentences.append(
-            f"{corpus}: {better} of {len(gains)} cells have more BLEU than the baseline; "
-            f"on average {means}."
-        )
-        verdicts += [better == len(gains)]
-        verdicts += [2 * better > len(gains)] if better < len(gains) else []
-    return Finding(_verdict(verdicts), sentences)
-
-
-def _against_a_search(results: measured.Results) -> Finding:
-    rows = results.rows("table_2")
-    sentences, verdicts = [], []
-    for learned in LEARNED:
-        of = [row for row in rows if row["learned"] == learned]
-        gain = differences(
-            measured.by_seed(of, "bleu", row="guided"),
-            measured.by_seed(of, "bleu", row="base_tuned"),
-        )
-        loss = differences(
-            measured.by_seed(of, "loss", row="guided"),
-            measured.by_seed(of, "loss", row="base_tuned"),
-        )
-        trials = next(row["runs"] for row in of if row["row"] == "base_tuned")
-        mean = statistics.fmean(gain)
-        verdicts.append(mean > 0)
-        sentences.append(
-            f"{SYMBOLS[learned]}: one guided run has {mean:+.1f} BLEU and a loss "
-            f"{statistics.fmean(loss):+.4f} against the best of {trials} trials."
-        )
-    return Finding(_verdict(verdicts), sentences)
-
-
-def _one_alone_on_t5(results: measured.Results) -> Finding:
-    alpha, beta1 = results.figure("figure_F2"), results.figure("figure_F3")
-    falls = [_only_falls(run) for run in alpha if run.learned]
-    of_alpha = _against(alpha)
-    wins = [name for name, of_name in of_alpha.items() if is_below(of_name)]
-    base = _baseline(beta1)
-    of_beta1 = [
-        statistics.fmean(differences(run.last(), base.last()))
-        for run in beta1
-        if run is not base
-    ]
-    size = max(map(abs, of_beta1))
-    both = [statistics.fmean(v) for v in _against(results.figure("figure_3")).values()]
-    little = size < abs(min(both)) / 2
-    apart = _meeting([run for run in beta1 if run.learned])
-    return Finding(
-        _verdict([*falls, not wins, little]),
-        [
-            f"α alone only falls in {sum(falls)} of {len(falls)} runs; "
-            f"{len(wins)} of them end below the baseline's loss.",
-            f"β1 alone, learned or fixed, changes the loss by {_range(of_beta1, 4)}, and "
-            f"both together by {_range(both, 4)}.",
-            f"β1 from 0.1, 0.5 and 0.9 is {_range(apart, 3)} apart at the end.",
-        ],
-    )
-
-
-def _both_on_t5(results: measured.Results) -> Finding:
-    found = results.figure("figure_3")
-    base, guided = _baseline(found), [run for run in found if run.learned]
-    rises = [_rises_then_falls(run) for run in guided]
-    better = [name for name, of_name in _against(found).items() if is_below(of_name)]
-    goal, last = base.last(), max(next(iter(base.curves["loss"].values())))
-    shares = {
-        run.name: [
-            (runs.first_step_at_or_below(curve, goal[seed]) or math.inf) / last
-            for seed, curve in run.curves["loss"].items()
-        ]
-        for run in guided
-    }
-    fastest = min(statistics.fmean(of_run) for of_run in shares.values())
-    reached = f"{fastest:.2f} of its steps" if math.isfinite(fastest) else "not by all"
-    return Finding(
-        _verdict([*rises, len(better) == len(guided), fastest <= 0.34]),
-        [
-            f"α rises and then falls in {sum(rises)} of {len(rises)} runs.",
-            f"{len(better)} of {len(guided)} end below the baseline's loss.",
-            f"The baseline's final loss is reached, at best, after {reached}.",
-        ],
-    )
-
-
-def _finetuned(results: measured.Results) -> Finding:
-    rows = results.rows("table_3")
-    gains: dict[str, list[float]] = {}
-    for task in dict.fromkeys(row["task"] for row in rows):
-        of_task = [row for row in rows if row["task"] == task]
-        for metric in dict.fromkeys(row["metric"] for row in of_task):
-            chosen = {"task": task, "metric": metric}
-            gains.setdefault(task, []).append(
-                statistics.fmean(
-                    differences(
-                        measured.by_seed(
-                            rows, "value", pretrained="alpha_beta1", **chosen
-                        ),
-                        measured.by_seed(rows, "value", pretrained="base", **chosen),
-                    )
-                )
+        found.append(
+            Evidence(
+                f"{corpus}: {_count(better)} cells have more BLEU than the baseline; on "
+                f"average {means}.",
+                _share(better),
             )
-    of_tasks = {task: statistics.fmean(values) for task, values in gains.items()}
-    better = sum(gain > 0 for gain in of_tasks.values())
-    mean = statistics.fmean(of_tasks.values())
-    listed = ", ".join(f"{task} {gain:+.1f}" for task, gain in of_tasks.items())
-    return Finding(
-        _verdict([mean > 0, 2 * better > len(of_tasks)]),
-        [
-            f"{better} of {len(of_tasks)} tasks are better after guided pre-training: "
-            f"{listed}; on average {mean:+.1f}."
-        ],
+        )
+    return found
+
+
+def _against_a_search(results: measured.Results) -> list[Evidence]:
+    found = []
+    for learned in LEARNED:
+        bleu, loss = (
+            differences(
+                results.by_seed("table_2", metric, learned=learned, row="guided"),
+                results.by_seed("table_2", metric, learned=learned, row="base_tuned"),
+            )
+            for metric in ("bleu", "loss")
+        )
+        (trials, *_) = results.by_seed(
+            "table_2", "runs", learned=learned, row="base_tuned"
+        ).values()
+        found.append(
+            Evidence(
+                f"{SYMBOLS[learned]}: one guided run has {repeats.with_error(bleu, 1)} "
+                f"BLEU, and a loss {repeats.with_error(loss)}, against the best of "
+                f"{trials:.0f} trials.",
+                _share([is_above(bleu)]),
+            )
+        )
+    return found
+
+
+def _one_alone_on_t5(results: measured.Results) -> list[Evidence]:
+    base, alpha = results.compared("figure_F2")
+    falls, (better, sentence) = _falls(alpha), _better(base, alpha)
+    base, beta1 = results.compared("figure_F3")
+    others = [r for r in results.figure("figure_F3") if r.name != base.name]
+    alone = [statistics.fmean(x) for x in _against(base, others)]
+    both = [statistics.fmean(x) for x in _against(*results.compared("figure_3"))]
+    little = max(map(abs, alone)) < -min(both) / 2
+    return [
+        Evidence(f"α alone only falls in {_count(falls)} runs.", _share(falls)),
+        Evidence(f"Of α alone, {sentence}", 1 - _share(better)),
+        Evidence(
+            f"β1 alone, learned or fixed, changes the loss by {_range(alone, 4)}, and "
+            f"both together by {_range(both, 4)}: little is less than half of the best.",
+            _share([little]),
+        ),
+        Evidence(f"β1 from its starts is {_range(_meeting(beta1), 3)} apart at the end."),
+    ]
+
+
+def _both_on_t5(results: measured.Results) -> list[Evidence]:
+    base, guided = results.compared("figure_3")
+    rises = [max(x) > RISE and x[-1] * RISE < max(x) for x in _alphas(guided)]
+    goal = base.last()
+    steps = max(next(iter(base.curves["loss"].values())))
+    shares = [
+        statistics.fmean(
+            (runs.first_step_at_or_below(curve, goal[seed]) or math.inf) / steps
+            for seed, curve in run.curves["loss"].items()
+        )
+        for run in guided
+    ]
+    fastest = min(shares)
+    reached = (
+        f"The baseline's final loss is reached, at best, in {fastest:.2f} of its steps."
+        if math.isfinite(fastest)
+        else "No setting reaches the baseline's final loss from every seed."
     )
+    return [
+        Evidence(
+            f"α rises, above {RISE}, and then falls in {_count(rises)} runs.",
+            _share(rises),
+        ),
+        Evidence(reached, _share([fastest <= 0.34])),
+        Evidence(_better(base, guided)[1]),
+    ]
 
 
-def _cause(results: measured.Results) -> Finding:
-    inside, outside, alone = (
-        [max(curve.values()) for curve in run.curves["alpha"].values()]
+def _finetuned(results: measured.Results) -> list[Evidence]:
+    of_tasks: dict[str, list[list[float]]] = {}
+    metrics = {(row["task"], row["metric"]): 0 for row in results.rows("table_3")}
+    for task, metric in metrics:
+        guided, base = (
+            results.by_seed("table_3", "value", task=task, metric=metric, pretrained=name)
+            for name in ("alpha_beta1", "base")
+        )
+        of_tasks.setdefault(task, []).append(differences(guided, base))
+    # Of each seed the mean over a task's metrics, then over the tasks.
+    gains = {task: _means(of_metrics) for task, of_metrics in of_tasks.items()}
+    average = _means([*gains.values()])
+    better = [is_above(gain) for gain in gains.values()]
+    listed = ", ".join(f"{task} {statistics.fmean(g):+.1f}" for task, g in gains.items())
+    return [
+        Evidence(
+            f"On average {repeats.with_error(average, 1)} after guided pre-training.",
+            _share([is_above(average)]),
+        ),
+        Evidence(f"{_count(better)} tasks are better: {listed}.", _share(better)),
+    ]
+
+
+def _means(several: Sequence[Sequence[float]]) -> list[float]:
+    """Of the first values, of the second ones, and so on."""
+    return [statistics.fmean(values) for values in zip(*several, strict=True)]
+
+
+def _cause(results: measured.Results) -> list[Evidence]:
+    found = {
+        run.name.rpartition("_")[2]: [max(x) for x in _alphas([run])]
         for run in results.figure("why_alpha_rises")
-    )
-    return Finding(
-        _verdict([max(outside) < _RISE < min(inside), max(outside) < min(inside)]),
-        [
+    }
+    names = ("inside", "outside")
+    others = [maxima for name, maxima in found.items() if name not in names]
+    if len(found) != 3 or len(others) != 1:
+        raise ValueError(
+            "why_alpha_rises.csv must have three runs, with the rate inside and outside "
+            f"of the momentum, and alpha alone: the names end with {', '.join(found)}"
+        )
+    inside, outside = (found[name] for name in names)
+    alone = others[0]
+    return [
+        Evidence(
             f"With both learned α rises to {_range(inside)} with the rate inside of the "
-            f"momentum, and to {_range(outside)} with the rate outside.",
-            f"α alone rises to {_range(alone)} where β1 is fixed at 0.9.",
-        ],
-    )
+            "momentum.",
+            _share([x > RISE for x in inside]),
+        ),
+        Evidence(
+            f"It rises to {_range(outside)} with the rate outside.",
+            1.0 if max(outside) < RISE else 0.5 * (max(outside) < min(inside)),
+        ),
+        Evidence(f"α alone rises to {_range(alone)} where β1 is fixed at 0.9."),
+    ]
 
 
 CLAIMS = (

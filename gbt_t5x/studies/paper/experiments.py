@@ -22,20 +22,17 @@ class Corpus:
     """Pairs to translate.
 
     Attributes:
-        name: of the tables.
         bindings: of its runs.
         steps: of its runs, over those of the template corpus.
     """
 
-    name: str
     bindings: Sequence[str] = ()
     steps: float = 1.0
 
 
 CORPORA = {
-    "templates": Corpus("templates"),
+    "templates": Corpus(),
     "catalogues": Corpus(
-        "catalogues",
         [
             'CORPUS = "catalogues_"',
             "BATCH_SIZE = 64",
@@ -67,6 +64,13 @@ class Size:
     trials: int = 100
     evaluations: int = 12
 
+    def texts(self) -> dict[str, str]:
+        """Name -> value, as text."""
+        return {
+            name: " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            for name, value in vars(self).items()
+        }
+
 
 WHOLE = Size()
 QUICK = Size((0,), ("de_en", "en_fi"), 80, 160, 80, 40, trials=3, evaluations=4)
@@ -80,13 +84,13 @@ class Setup:
         learned: the hyper-parameters; none without guidance.
         reach: η̂ times the steps.
         beta1: that learning starts from, or that is kept; None for the baseline's.
-        more: files and bindings, by the name that they add.
+        rate: `inside` or `outside` of Adafactor's momentum; '' as the baseline has it.
     """
 
     learned: Sequence[str] = ()
     reach: float = 0.0
     beta1: float | None = None
-    more: str = ""
+    rate: str = ""
 
     def eta(self, steps: int) -> float:
         """η̂, to two digits."""
@@ -99,7 +103,9 @@ class Setup:
             parts.append(f"eta_{self.eta(steps):g}")
         if self.beta1 is not None:
             parts.append(f"beta1_{self.beta1:g}")
-        return "_".join([*parts, *filter(None, [self.more])])
+        if self.rate:
+            parts.append(f"rate_{self.rate}")
+        return "_".join(parts)
 
 
 _ALPHA, _BETA1, _BOTH = ("alpha",), ("beta1",), ("alpha", "beta1")
@@ -133,7 +139,7 @@ FIGURES: Mapping[str, tuple[str, Sequence[Setup]]] = {
     "why_alpha_rises": (
         "t5",
         [
-            *(Setup(_BOTH, 15.0, more=f"rate_{x}") for x in ("inside", "outside")),
+            *(Setup(_BOTH, 15.0, rate=x) for x in ("inside", "outside")),
             Setup(_ALPHA, 15.0, 0.9),
         ],
     ),
@@ -178,14 +184,14 @@ def variant(
         bindings += [f'DIRECTION = "{direction}"', *corpus.bindings]
         bindings.append(f"WARMUP_STEPS = {number // 2}")
     files = [f"{_GIN}/{kind}_{'guided' if setup.learned else 'baseline'}.gin", *files]
-    if setup.more:
+    if setup.rate:
         # Guidance comes after the optimizer that it guides.
         files = [
             f"{_GIN}/quickstart_baseline.gin",
             f"{_GIN}/rivals/adafactor.gin",
             f"{_GIN}/guidance/held_out.gin",
         ]
-        bindings.append(f"RATE_IN_MOMENTUM = {setup.more == 'rate_inside'}")
+        bindings.append(f"RATE_IN_MOMENTUM = {setup.rate == 'inside'}")
     if setup.learned:
         bindings += _guided(setup.learned, setup.eta(number))
     if setup.beta1 is not None:

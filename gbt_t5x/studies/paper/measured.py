@@ -1,7 +1,7 @@
 """The numbers of the paper's figures and tables, as CSV files, one for each.
 
     figure_*.csv    run, learned, eta, beta1, seed, quantity, step, value: a line for
-                    every value of `loss`, `alpha` and `beta1`
+                    every value of `loss`, `alpha` and `beta1`, to six digits
     table_1.csv     corpus, direction, learned, seed, bleu, chrf, loss
     table_2.csv     learned, row, runs, seconds, seed, bleu, loss, settings
     trials.csv      learned, row, trial, settings, loss, seconds, problem
@@ -14,6 +14,7 @@
 from collections.abc import Mapping, Sequence
 import csv
 import dataclasses
+import math
 import pathlib
 from typing import Any
 
@@ -29,16 +30,25 @@ COLUMNS: Mapping[str, Sequence[str]] = {
     "table_3": ("pretrained", "task", "metric", "seed", "value"),
     "size": ("name", "value"),
 }
+_KEYS: Mapping[str, Sequence[str]] = {  # which tell rows from each other
+    "figure": ("run", "quantity", "seed", "step"),
+    "table_1": ("corpus", "direction", "learned", "seed"),
+    "table_2": ("learned", "row", "seed"),
+    "trials": ("learned", "row", "trial"),
+    "table_3": ("pretrained", "task", "metric", "seed"),
+    "size": ("name",),
+}
 _NUMBERS = {
     *("eta", "beta1", "seed", "step", "value", "bleu", "chrf", "loss"),
     *("runs", "seconds", "trial"),
 }
+_OPTIONAL = {"figure": ("eta", "beta1"), "trials": ("loss",)}  # numbers that may be none
 Row = Mapping[str, Any]
 
 
 def columns(name: str) -> Sequence[str]:
     """Those of a file, which is named without its suffix."""
-    return COLUMNS.get(name, COLUMNS["figure"])
+    return COLUMNS[_kind(name)]
 
 
 def write(folder: pathlib.Path, name: str, rows: Sequence[Row]) -> pathlib.Path:
@@ -62,7 +72,8 @@ def read(folder: pathlib.Path, name: str) -> list[Row]:
     """Reads a file, none if there is no such.
 
     Raises:
-        ValueError: it has other columns, or text where numbers are.
+        ValueError: it has other columns, no finite number where one belongs, a row twice,
+            or not the same seeds of everything.
     """
     file = folder / f"{name}.csv"
     if not file.exists():
@@ -77,19 +88,48 @@ def read(folder: pathlib.Path, name: str) -> list[Row]:
             )
         rows = [*reader]
     is_number = _NUMBERS - {"value"} if name == "size" else _NUMBERS
+    optional = _OPTIONAL.get(_kind(name), ())
+    keys = _KEYS[_kind(name)]
+    found: dict[tuple[Any, ...], Row] = {}
     try:
-        return [
-            {k: _number(v) if k in is_number else v for k, v in row.items()}
-            for row in rows
-        ]
+        for row in rows:
+            read_row = {
+                k: _number(k, v, k in optional) if k in is_number else v
+                for k, v in row.items()
+            }
+            key = tuple(read_row[k] for k in keys)
+            if key in found:
+                raise ValueError(f"two rows of {_text(keys, key)}")
+            found[key] = read_row
+        if "seed" in keys:
+            _check_seeds(found, keys)
     except ValueError as error:
         raise ValueError(f"{file} has {error}: make it again") from error
+    return [*found.values()]
 
 
-def by_seed(rows: Sequence[Row], metric: str, /, **chosen: str) -> dict[int, float]:
-    """Seed -> a metric, of the rows that have some values."""
-    of = [row for row in rows if all(row[k] == v for k, v in chosen.items())]
-    return {row["seed"]: row[metric] for row in of}
+def _kind(name: str) -> str:
+    return name if name in COLUMNS else "figure"
+
+
+def _check_seeds(found: Mapping[tuple[Any, ...], Row], keys: Sequence[str]) -> None:
+    """Raises ValueError, which names both, unless all have the same seeds."""
+    others = [k for k in keys if k not in ("seed", "step")]
+    seeds: dict[tuple[Any, ...], dict[int, None]] = {}
+    for row in found.values():
+        seeds.setdefault(tuple(row[k] for k in others), {})[row["seed"]] = None
+    first = next(iter(seeds), ())
+    for key, of_key in seeds.items():
+        if set(of_key) != set(seeds[first]):
+            one, other = (
+                f"the seeds {', '.join(map(str, of))} of {_text(others, which)}"
+                for which, of in ((first, seeds[first]), (key, of_key))
+            )
+            raise ValueError(f"{one} and {other}")
+
+
+def _text(names: Sequence[str], values: Sequence[Any]) -> str:
+    return ", ".join(f"{n} {v!r}" for n, v in zip(names, values, strict=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +172,22 @@ class Results:
             self._read[name] = read(self._folder, name)
         return self._read[name]
 
+    def by_seed(self, name: str, metric: str, /, **chosen: str) -> dict[int, float]:
+        """Seed -> a metric, of the rows of a table that have some values.
+
+        Raises:
+            ValueError: there are none.
+        """
+        found = {
+            row["seed"]: row[metric]
+            for row in self.rows(name)
+            if all(row[column] == value for column, value in chosen.items())
+        }
+        if not found:
+            which = _text([*chosen], [*chosen.values()])
+            raise ValueError(f"{self._folder / name}.csv has no rows of {which}")
+        return found
+
     def figure(self, name: str) -> list[Run]:
         """The lines of a figure, in order."""
         first: dict[str, Row] = {}
@@ -146,8 +202,48 @@ class Results:
             for run, row in first.items()
         ]
 
+    def compared(self, name: str) -> tuple[Run, list[Run]]:
+        """The baseline of a figure, and the runs that learn.
 
-def _number(text: str) -> float | int | None:
-    if not text:
+        Raises:
+            ValueError: one of them is not there.
+        """
+        found = self.figure(name)
+        guided = [run for run in found if run.learned]
+        unguided = [run for run in found if not run.learned]
+        if not guided or not unguided:
+            raise ValueError(
+                f"{self._folder / name}.csv has the runs "
+                f"{', '.join(run.name for run in found)}: there must be one that learns "
+                "nothing, and others"
+            )
+        return unguided[0], guided
+
+    def hours(self, part: str) -> float | None:
+        """What the runs of a part took, one after the other, if that is known.
+
+        Raises:
+            ValueError: it is no number.
+        """
+        of_part = f"hours {part}"
+        text = {row["name"]: row["value"] for row in self.rows("size")}.get(of_part)
+        try:
+            return None if text is None else float(text)
+        except ValueError as error:
+            raise ValueError(
+                f"{self._folder / 'size'}.csv has {of_part} {text!r}: make it again"
+            ) from error
+
+
+def _number(name: str, text: str | None, optional: bool) -> float | int | None:
+    if not text and optional:
         return None
-    return int(text) if text.lstrip("-").isdigit() else float(text)
+    try:
+        value = (
+            int(text or "") if (text or "").lstrip("-").isdigit() else float(text or "")
+        )
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} as {name}, which is no finite number")
+    return value

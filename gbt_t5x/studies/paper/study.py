@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 import pathlib
 
-from gbt_t5x.studies import launch, runs, scores, search
+from gbt_t5x.studies import exports, launch, runs, scores, search
 from gbt_t5x.studies.paper import experiments, measured
 
 PARTS = (*experiments.FIGURES, "table_1", "table_2", "table_3")
@@ -37,11 +37,17 @@ class Study:
 
         Args:
             part: one of PARTS.
-            corpora: of Table 1.
+            corpora: of Table 1; what is there of others stays.
+
+        Raises:
+            ValueError: the results are of another size, or a run failed.
         """
+        self._check_size()
         self._made.clear()
         if part == "table_1":
-            self._write(part, [row for c in corpora for row in self._table_1(c)])
+            kept = measured.read(self.results, part)
+            rows = [row for row in kept if row["corpus"] not in corpora]
+            self._write(part, [*rows, *(r for c in corpora for r in self._table_1(c))])
         elif part == "table_2":
             self._table_2()
         elif part == "table_3":
@@ -49,6 +55,17 @@ class Study:
         else:
             self._write(part, [*self._figure(part)])
         self._write("size", [*self._sizes(part)])
+
+    def _check_size(self) -> None:
+        there = {row["name"]: row["value"] for row in measured.read(self.results, "size")}
+        here = self._size.texts()
+        others = [name for name in here if name in there and there[name] != here[name]]
+        if others:
+            sizes = [", ".join(f"{n} {of[n]}" for n in others) for of in (there, here)]
+            raise ValueError(
+                f"{self.results} has results of another size, {sizes[0]}, and this one "
+                f"has {sizes[1]}: name another --folder"
+            )
 
     def _write(self, name: str, rows: Sequence[measured.Row]) -> None:
         measured.write(self.results, name, rows)
@@ -209,10 +226,8 @@ class Study:
 
     def _sizes(self, part: str) -> Iterator[measured.Row]:
         """How much is trained, and the hours of the runs of every part so far."""
-        for name, value in vars(self._size).items():
-            several = isinstance(value, tuple)
-            text = " ".join(map(str, value)) if several else str(value)
-            yield {"name": name, "value": text}
+        for name, value in self._size.texts().items():
+            yield {"name": name, "value": value}
         before = {r["name"]: r["value"] for r in measured.read(self.results, "size")}
         hours = sum(map(launch.seconds, self._made)) / 3600
         of_parts = before | {f"hours {part}": f"{hours:.2f}"}
@@ -227,7 +242,13 @@ def _curves(
     """The rows of a figure's run."""
     for seed, model_dir in zip(seeds, model_dirs, strict=True):
         run = runs.read_run(model_dir)
-        for quantity, curve in {"loss": run.loss, **run.hyperparams}.items():
+        curves = {"loss": run.loss}
+        if run.hyperparams:  # with the values of the first update
+            learned = exports.read(model_dir)
+            steps = [*map(int, learned.steps)]
+            for name, values in learned.table.items():
+                curves[name] = dict(zip(steps, map(float, values[:, 0]), strict=True))
+        for quantity, curve in curves.items():
             for step, value in curve.items():
                 yield {
                     **{**row, "seed": seed, "quantity": quantity, "step": step},

@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 
 from gbt_t5x.studies import figures, repeats, runs
-from gbt_t5x.studies.paper import claims, measured
+from gbt_t5x.studies.paper import claims, experiments, measured
 
 # Figure -> its caption, and the quantities of its panels.
 FIGURES: Mapping[str, tuple[str, Sequence[str]]] = {
@@ -51,7 +51,7 @@ class Section:
     finding: claims.Finding
     figures: Sequence[Mapping[str, Any]]
     tables: Sequence["Table"]
-    hours: float
+    time: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Table:
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
-    file: str
+    files: Sequence[str]
 
 
 def make(source: pathlib.Path, page: pathlib.Path) -> None:
@@ -76,41 +76,71 @@ def make(source: pathlib.Path, page: pathlib.Path) -> None:
     """
     results = measured.Results(source)
     size = {row["name"]: row["value"] for row in results.rows("size")}
-    if not size:
+    missing = [name for name in vars(experiments.WHOLE) if name not in size]
+    if missing:
         raise ValueError(
-            f"{source} has no size.csv: name the folder that "
+            f"{source} has no size.csv with {', '.join(missing)}: name the folder that "
             "`python -m gbt_t5x.studies.paper` wrote, results"
         )
+    found = [claim.finding(results) for claim in claims.CLAIMS]
     folder = page.parent / page.stem
     folder.mkdir(parents=True, exist_ok=True)
     if source.resolve() != folder.resolve():
-        for file in sorted(source.glob("*.csv")):
-            (folder / file.name).write_bytes(file.read_bytes())
+        _copy(source, folder)
     sections = []
     shown: set[str] = set()
-    for claim in claims.CLAIMS:
+    for claim, finding in zip(claims.CLAIMS, found, strict=True):
         parts = [p for part in claim.parts for p in (part, *_WITH.get(part, ()))]
         new = [part for part in parts if part not in shown and results.rows(part)]
         shown.update(new)
         sections.append(
             Section(
                 claim,
-                claim.finding(results),
+                finding,
                 [_figure(part, results, folder) for part in new if part in FIGURES],
-                [t for p in new if p in _TABLES for t in _TABLES[p](results.rows(p))],
-                sum(float(size.get(f"hours {part}", 0)) for part in claim.all_parts),
+                [t for part in new if part in _TABLES for t in _TABLES[part](results)],
+                _time([results.hours(part) for part in claim.all_parts]),
             )
         )
     loader = jinja2.FileSystemLoader(pathlib.Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    is_quick = all(
+        size[name] == value for name, value in experiments.QUICK.texts().items()
+    )
     page.write_text(
         environment.get_template("webpage.html").render(
-            sections=sections, size=size, folder=folder.name
+            sections=sections,
+            size=size,
+            folder=folder.name,
+            quick=" --quick" if is_quick else "",
+            measured=sum(finding.verdict != claims.MISSING for finding in found),
         ),
         encoding="utf-8",
     )
+
+
+def _copy(source: pathlib.Path, folder: pathlib.Path) -> None:
+    """Has the folder hold the numbers of the source, and no others of such a page."""
+    names = [*FIGURES, *measured.COLUMNS]
+    for name in names:
+        there, here = (of / f"{name}.csv" for of in (source, folder))
+        if there.exists():
+            here.write_bytes(there.read_bytes())
+        else:
+            here.unlink(missing_ok=True)
+            for file in folder.glob(f"{name}_*.svg"):
+                file.unlink()
+
+
+def _time(hours: Sequence[float | None]) -> str:
+    """How long it all took, or '' where that is not known of a part."""
+    known = [x for x in hours if x]
+    if len(known) < len(hours):
+        return ""
+    total = sum(known)
+    return f"{total:.1f} hours" if total >= 1 else f"{60 * total:.0f} minutes"
 
 
 def _figure(
@@ -121,22 +151,36 @@ def _figure(
     found = results.figure(name)
     etas = sorted({run.eta for run in found if run.eta is not None})
     starts = sorted({run.beta1 for run in found if run.beta1 is not None})
+    grey = int(all(run.learned for run in found))  # that of a baseline, and of it alone
     panels = []
     for quantity in quantities:
         lines = [
-            _line(i, run, run.curves[quantity], etas, starts)
+            _line(i + grey, run, run.curves[quantity], etas, starts)
             for i, run in enumerate(found)
             if quantity in run.curves
         ]
         file = folder / f"{name}_{quantity}.svg"
-        unit = "loss per target token" if quantity == "loss" else ""
-        figures.draw([figures.Panel(_TITLES[quantity], lines, unit)], file)
+        title, unit, limits = _TITLES[quantity], "", None
+        if quantity == "loss":
+            unit, limits = "loss per target token", _limits(lines)
+            title += f", below {limits[1]:.2g}" if limits else ""
+        figures.draw([figures.Panel(title, lines, unit, limits=limits)], file)
         panels.append({"file": os.path.join(folder.name, file.name), "of": quantity})
     return {
         "caption": caption,
         "panels": panels,
         "csv": os.path.join(folder.name, f"{name}.csv"),
     }
+
+
+def _limits(lines: Sequence[figures.Line]) -> tuple[float, float] | None:
+    """The losses that are shown where some have diverged: up to the start's."""
+    highest = [max((line.high or line.curve).values()) for line in lines]
+    top = max([*lines[0].curve.values()])
+    if max(highest) < 2 * top:
+        return None
+    lowest = min(min((line.low or line.curve).values()) for line in lines)
+    return lowest - 0.1 * (top - lowest), top
 
 
 def _line(
@@ -163,90 +207,99 @@ def label(run: measured.Run) -> str:
     """What the legend says of a line."""
     if run.name in _ROWS:
         return _ROWS[run.name]
-    parts = [] if run.learned else ["baseline"]
+    parts = ["" if run.learned else "baseline"]
+    if run.learned == "alpha" and run.beta1:  # where others learn both
+        parts.append("α alone")
     if run.eta is not None:
         parts.append(f"η̂ = {run.eta:g}")
     if run.beta1 is not None:
-        parts.append(f"β1 {'from' if run.learned else '='} {run.beta1:g}")
+        parts.append(f"β1 {'from' if 'beta1' in run.learned else '='} {run.beta1:g}")
     if run.name.endswith(("_inside", "_outside")):
         parts.append(f"rate {run.name.rpartition('_')[2]}")
-    return ", ".join(parts)
+    return ", ".join(filter(None, parts))
 
 
 def _cell(by_seed: Mapping[int, float]) -> str:
     """The mean ± the standard deviation, to one digit."""
-    return repeats.text([*by_seed.values()], digits=1) if by_seed else "-"
+    return repeats.text([*by_seed.values()], digits=1)
 
 
-def _table_1(rows: Sequence[measured.Row]) -> list[Table]:
+def _table_1(results: measured.Results) -> list[Table]:
     """A table for each corpus."""
     found = []
+    rows = results.rows("table_1")
     for corpus in dict.fromkeys(row["corpus"] for row in rows):
-        of = [row for row in rows if row["corpus"] == corpus]
-        directions = [*dict.fromkeys(row["direction"] for row in of)]
-        cells = []
-        for learned, symbol in claims.SYMBOLS.items():
-            of_directions = [
-                _cell(measured.by_seed(of, "bleu", direction=direction, learned=learned))
-                for direction in directions
+        directions = dict.fromkeys(r["direction"] for r in rows if r["corpus"] == corpus)
+        cells = [
+            [
+                symbol,
+                *(
+                    _cell(
+                        results.by_seed(
+                            "table_1",
+                            "bleu",
+                            corpus=corpus,
+                            direction=direction,
+                            learned=learned,
+                        )
+                    )
+                    for direction in directions
+                ),
             ]
-            cells.append([symbol, *of_directions])
+            for learned, symbol in claims.SYMBOLS.items()
+        ]
         header = ["", *(direction.replace("_", "-") for direction in directions)]
-        found.append(Table(f"Table 1: BLEU, {corpus}", header, cells, "table_1.csv"))
+        found.append(Table(f"Table 1: BLEU, {corpus}", header, cells, ["table_1.csv"]))
     return found
 
 
-def _table_2(rows: Sequence[measured.Row]) -> list[Table]:
+def _table_2(results: measured.Results) -> list[Table]:
     cells = []
     for kind, name in _ROWS.items():
-        of = [row for row in rows if row["row"] == kind]
-        # Of each column once: every seed has the same.
-        minutes = {row["learned"]: row["seconds"] / 60 for row in of}
-        number = {row["runs"] for row in of}
-        cells.append(
-            [
-                name,
-                f"{statistics.fmean(minutes.values()):.0f}",
-                "/".join(map(str, sorted(number))),
-                *(
-                    _cell(measured.by_seed(of, "bleu", learned=learned))
-                    for learned in claims.LEARNED
-                ),
+        columns = {
+            metric: [
+                results.by_seed("table_2", metric, row=kind, learned=learned)
+                for learned in claims.LEARNED
             ]
+            for metric in ("bleu", "seconds", "runs")
+        }
+        # Of a column every seed has the same time, and number of runs.
+        seconds, runs_of = (
+            [next(iter(column.values())) for column in columns[metric]]
+            for metric in ("seconds", "runs")
         )
+        number = "/".join(f"{n:g}" for n in sorted(set(runs_of)))
+        minutes = f"{statistics.fmean(seconds) / 60:.0f}"
+        cells.append([name, minutes, number, *map(_cell, columns["bleu"])])
     symbols = [claims.SYMBOLS[learned] for learned in claims.LEARNED]
     header = ["", "minutes", "runs", *symbols]
-    caption = "Table 2: BLEU, and the time of all runs of a row, the mean of its columns"
-    return [Table(caption, header, cells, "table_2.csv")]
+    caption = (
+        "Table 2: BLEU, and the time of all runs of a row, one after the other, the mean "
+        "of its columns"
+    )
+    return [Table(caption, header, cells, ["table_2.csv", "trials.csv"])]
 
 
-def _table_3(rows: Sequence[measured.Row]) -> list[Table]:
-    metrics = [*dict.fromkeys((row["task"], row["metric"]) for row in rows)]
+def _table_3(results: measured.Results) -> list[Table]:
+    metrics = [*dict.fromkeys((r["task"], r["metric"]) for r in results.rows("table_3"))]
     cells = []
     for kind, name in (("base", "base"), ("alpha_beta1", "α+β1")):
-        of = [row for row in rows if row["pretrained"] == kind]
-        by_seed: dict[int, list[float]] = {}
-        for task in dict.fromkeys(task for task, _ in metrics):
-            for seed in dict.fromkeys(row["seed"] for row in of):
-                values = [
-                    r["value"] for r in of if (r["task"], r["seed"]) == (task, seed)
-                ]
-                by_seed.setdefault(seed, []).append(statistics.fmean(values))
-        cells.append(
-            [
-                name,
-                *(
-                    _cell(measured.by_seed(of, "value", task=task, metric=metric))
-                    for task, metric in metrics
-                ),
-                _cell(
-                    {seed: statistics.fmean(values) for seed, values in by_seed.items()}
-                ),
-            ]
-        )
+        columns = {
+            (task, metric): results.by_seed(
+                "table_3", "value", pretrained=kind, task=task, metric=metric
+            )
+            for task, metric in metrics
+        }
+        average = {}
+        for seed in columns[metrics[0]]:
+            of_tasks: dict[str, list[float]] = {}
+            for (task, _), values in columns.items():
+                of_tasks.setdefault(task, []).append(values[seed])
+            average[seed] = statistics.fmean(map(statistics.fmean, of_tasks.values()))
+        cells.append([name, *map(_cell, columns.values()), _cell(average)])
     header = ["", *(f"{task} {metric}" for task, metric in metrics), "average"]
     caption = "Table 3: fine-tuned with T5's settings after pre-training"
-    return [Table(caption, header, cells, "table_3.csv")]
+    return [Table(caption, header, cells, ["table_3.csv"])]
 
 
 _TABLES = {"table_1": _table_1, "table_2": _table_2, "table_3": _table_3}
