@@ -268,19 +268,6 @@ def _feature_lengths(argument: str) -> dict[str, int]:
     return found
 
 
-def _positive(kind: type) -> Any:
-    def parse(argument: str) -> Any:
-        try:
-            number = kind(argument)
-        except ValueError:
-            number = 0
-        if not 0 < number < float("inf"):
-            raise argparse.ArgumentTypeError(f"{argument} is not a number above 0")
-        return number
-
-    return parse
-
-
 def _parser() -> argparse.ArgumentParser:
     options = commands.parser(
         "check",
@@ -308,7 +295,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--batch_size",
-        type=_positive(int),
+        type=commands.number(int),
         metavar="ROWS",
         help="rows of a guidance batch: GUIDANCE_BATCH_SIZE, or else BATCH_SIZE",
     )
@@ -325,14 +312,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--examples",
-        type=_positive(int),
+        type=commands.number(int),
         default=2000,
         metavar="N",
         help="reads so many of each split; default: 2000",
     )
     options.add_argument(
         "--seconds",
-        type=_positive(float),
+        type=commands.number(float),
         default=5.0,
         metavar="SECONDS",
         help="reads a split, counts it, or compares it, for so long; default: 5",

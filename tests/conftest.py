@@ -127,3 +127,19 @@ def sizeless_tfds(monkeypatch):
     monkeypatch.setattr(source, "list_shards", lambda self, split: ["0"])
     monkeypatch.setattr(source, "num_input_examples", lambda self, split: 10**6)
     monkeypatch.setattr(seqio.utils.LazyTfdsLoader, "_MEMOIZED_BUILDERS", {})
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were saved."""
+    from matplotlib import figure
+
+    found = []
+    save = figure.Figure.savefig
+
+    def keep(self, *args, **kwargs):
+        found.append(self)
+        return save(self, *args, **kwargs)
+
+    monkeypatch.setattr(figure.Figure, "savefig", keep)
+    return found

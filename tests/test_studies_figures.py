@@ -2,25 +2,8 @@
 
 import re
 
-from matplotlib import figure
-import pytest
-
 from gbt_t5x.studies import figures, panels, seeds
 from written_runs import write_run
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that were saved."""
-    found = []
-    save = figure.Figure.savefig
-
-    def keep(self, *args, **kwargs):
-        found.append(self)
-        return save(self, *args, **kwargs)
-
-    monkeypatch.setattr(figure.Figure, "savefig", keep)
-    return found
 
 
 def of_seeds(folder, losses, learned=()):

@@ -130,9 +130,15 @@ def test_a_failed_run_is_reported_and_tried_again(folder, capfd):
     }
 
 
-def test_failures_may_be_recorded(folder, capfd):
+@pytest.mark.parametrize(
+    "diverged",
+    [
+        "the training loss is not finite before step 5",
+        "the train state of step 5 is not finite, and is not saved",
+    ],
+)
+def test_failures_may_be_recorded(diverged, folder, capfd):
     """Of them, one that has diverged is not tried again."""
-    diverged = "the training loss is not finite before step 5"
     failing = [
         launch.Variant("a", [], ["FAIL = 1"]),
         launch.Variant("b", []),
@@ -153,6 +159,14 @@ def test_failures_may_be_recorded(folder, capfd):
     with pytest.raises(ValueError, match="2 of 3 runs failed.*: a/0: .*; c/0: "):
         launch.train(failing, folder)
     assert len(ran(folder)["c/0"]) == 2
+
+
+def test_a_state_that_is_none_is_an_error(folder):
+    for text, message in {"{": "is not whole", "[]": "says nothing of a run"}.items():
+        (folder / "a" / "0").mkdir(parents=True, exist_ok=True)
+        (folder / "a" / "0" / "study.json").write_text(text)
+        with pytest.raises(ValueError, match=f"study/a/0/study.json {message}.*remove"):
+            launch.train(variants(), folder)
 
 
 def test_jobs_run_at_once(folder):

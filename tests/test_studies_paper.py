@@ -13,7 +13,6 @@ from gbt_t5x.studies.paper import (
     claims,
     experiments,
     measured,
-    study,
     webpage,
 )
 import gin_runs
@@ -472,14 +471,14 @@ def test_every_part_is_trained_and_written(tmp_path, trained, capsys):
     paper.main(["--quick", "--folder", str(folder), "--jobs", "2"])
     assert capsys.readouterr().out == f"{folder / 'paper.html'}\n"
     names = {path.stem for path in (folder / "results").glob("*.csv")}
-    assert names == {*study.PARTS, "figure_E1", "trials", "size"}
+    assert names == {*experiments.PARTS, "figure_E1", "trials", "size"}
     results = measured.Results(folder / "results")
     size = {row["name"]: row["value"] for row in results.rows("size")}
     assert (size["seeds"], size["translation"], size["trials"]) == ("0", "80", "3")
     assert size["hours figure_1"] == f"{30 * 5 / 3600:.2f}"
     assert size["hours table_1"] == f"{(30 + 6) * 2 * 4 / 3600:.2f}"
     assert {name for name in size if name.startswith("hours ")} == {
-        f"hours {part}" for part in study.PARTS
+        f"hours {part}" for part in experiments.PARTS
     }
     for name, (_, setups) in experiments.FIGURES.items():
         runs = results.figure(name)

@@ -7,7 +7,7 @@ import gin
 import pytest
 
 from gbt_t5x.studies import launch
-from gbt_t5x.studies.rivals import __main__ as rivals, candidates, scoring
+from gbt_t5x.studies.rivals import __main__ as rivals, candidates, plot, scoring
 import gin_runs
 from written_runs import write_run
 
@@ -242,7 +242,11 @@ def test_what_a_file_has_not_is_an_error(arguments, message, study, tmp_path, ca
     ("arguments", "message"),
     [
         ("--only cosin", "--only cosin: the rivals here are t5_default, linear, "),
-        ("--budgets 0", "--budgets 0: a rival has 16 settings"),
+        ("--budgets 0", "--budgets: 0 is not a whole number above 0"),
+        ("--jobs 0", "--jobs: 0 is not a whole number above 0"),
+        ("--seeds 0 -1", "--seeds: -1 is not a whole number above -1"),
+        ("--from a.csv --list", "--from takes what was trained, as it is: not with "),
+        ("--from a.csv --gin.TRAIN_STEPS=50", "--from takes what was trained, as it"),
         ("--budgets 17", "--budgets 17: a rival has 16 settings"),
         ("--gin.TRAIN_STEPS=5", "TRAIN_STEPS=5 must be a number of at least 10"),
         ("--from absent.csv", "absent.csv"),
@@ -272,6 +276,42 @@ def test_a_csv_file_of_something_else_is_an_error(tmp_path):
     file.write_text("step,loss\n1,2\n")
     with pytest.raises(ValueError, match="has the columns step,loss, and this study wri"):
         scoring.read(file)
+
+
+def test_csv_files_that_are_not_whole_are_errors(study, tmp_path, capsys):
+    folder, _ = study
+    rivals.main([*COMMAND, "--folder", str(folder)])
+    file = folder / "rivals.csv"
+    of_curves = scoring.curves_path(file)
+    head, first, *others = of_curves.read_text().splitlines(keepends=True)
+    rows = file.read_text().splitlines(keepends=True)
+    for path, text, message in [
+        (file, rows[0], f"{file} has no rows below its head"),
+        (
+            file,
+            "".join([*rows, "docs,cosine\n"]),
+            f"has in line {len(rows) + 1} not the ",
+        ),
+        (of_curves, head + "cosine,1,4,x,2.5\n", f"{of_curves} is no CSV file of losses"),
+        (of_curves, "".join([head, first]), "they are of two studies"),
+        (
+            of_curves,
+            "".join([head, first, *others[:-1]]),
+            "cosine 2 from seed 5 end at step 40 with loss 3, and ",
+        ),
+    ]:
+        before = path.read_text()
+        path.write_text(text)
+        with pytest.raises(ValueError, match=re.escape(message)):
+            scoring.read(file)
+        path.write_text(before)
+    assert scoring.read(file).names
+
+
+def test_a_rival_has_one_colour_in_all_figures():
+    for corpus in candidates.CORPORA:
+        names = [rival.name for rival in candidates.rivals(corpus)]
+        assert set(names) <= set(plot._ORDER)
 
 
 def test_a_baseline_that_failed_is_an_error(study, monkeypatch, capsys):

@@ -195,6 +195,8 @@ def test_what_cannot_be_exported_is_one_line(guided, tmp_path, capsys):
         (tmp_path / "a_file").write_text("")
         assert "is no folder of a guided run" in fails(capsys, folder, csv)
     model_dir = guided("adafactor_next_batch")
+    same = fails(capsys, model_dir, csv, f"--gin={tmp_path}/b/../a.csv")
+    assert "is to be the CSV file and the gin file: name two" in same
     assert "add --gin FILE" in fails(capsys, model_dir, csv, "--steps=80")
     message = fails(capsys, model_dir, csv, gin_file, "--steps=1")
     assert "SCHEDULE_STEPS=1: the schedule begins at step 1" in message

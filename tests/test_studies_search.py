@@ -163,7 +163,7 @@ def test_a_point_whose_run_is_not_there_is_tried_again(tmp_path, trained):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--search", "BETA1=logit:0.2:0.99"], r"its space is .*0\.1:0\.99.*0\.2:0\.99"),
+        (["--search", "MORE=log:1:2"], r"its space is .*, of this one .*MORE.*log:1:2"),
         (["--gin.TRAIN_STEPS=50"], r"its bindings is .*= 40.* of this one .*= 50"),
         (["--seed", "1"], "its seed is 0, of this one 1"),
         (["other.gin"], r"its gin_files is \[.base.gin.\], of this one .*other.gin"),
@@ -176,7 +176,7 @@ def test_the_store_of_another_search(tmp_path, trained, capsys, change, message)
         search.main([*COMMAND, *change, "--folder", folder, "--trials", "2"])
     (line,) = capsys.readouterr().err.splitlines()[1:]
     assert line.startswith(f"error: {folder} is of another search: ")
-    assert line.endswith(": name another --folder")
+    assert line.endswith(": name another --folder, or remove it")
     assert re.search(message, line)
     assert trained == ["001"]
 
@@ -188,10 +188,28 @@ def test_what_cannot_be_searched(tmp_path, trained, capsys):
     (tmp_path / "a").mkdir()
     with pytest.raises(ValueError, match="has files, and no search.json of a search"):
         search.search(question, tmp_path, trials=1)
-    (tmp_path / "a" / "search.json").write_text("{")
-    with pytest.raises(ValueError, match="search.json is no store of a search: "):
-        search.search(question, tmp_path / "a", trials=1)
+    for text in ("{", "[1]", "{}"):
+        (tmp_path / "a" / "search.json").write_text(text)
+        with pytest.raises(ValueError, match="search.json is no store of a search: "):
+            search.search(question, tmp_path / "a", trials=1)
+    with pytest.raises(SystemExit, match="1"):
+        search.main([*COMMAND, "--search", "RATE=linear:1:2"])
+    assert "--search names RATE more than once" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        search.main([*COMMAND, "--trials", "0"])
+    assert "--trials: 0 is not a whole number above 0" in capsys.readouterr().err
     assert not trained
+
+
+def test_of_trials_at_a_bound_the_best_is_drawn(tmp_path, drawn):
+    trials = [
+        search.Trial(number, {"RATE": rate}, loss, 1.0, "", tmp_path)
+        for number, (rate, loss) in enumerate([(4.0, 1.0), (4.0, 9.0), (2.0, 3.0)], 1)
+    ]
+    search.draw(trials, [spaces.Setting.parse("RATE", "log:1:4")], tmp_path / "a.png")
+    by_trial, by_rate = (axes.lines[0] for axes in drawn[0].axes)
+    assert [*by_trial.get_ydata()] == [1.0, 9.0, 3.0]
+    assert sorted(by_rate.get_xydata().tolist()) == [[2.0, 3.0], [4.0, 1.0]]
 
 
 def test_what_fails_wherever_it_is_tried_ends_the_search(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ how it was asked with status 2.
 
 import argparse
 from collections.abc import Callable, Sequence
+import math
 import os
 import pathlib
 import sys
@@ -62,6 +63,27 @@ def parse_with_gin(
             bindings.append(f"{name} = {value}")
     others = [a for a in arguments if not a.startswith("--gin.")]
     return options.parse_intermixed_args(others), bindings
+
+
+def number(kind: type, above: int = 0) -> Callable[[str], Any]:
+    """The type of an option: a finite number above another.
+
+    Args:
+        kind: int or float.
+        above: what it must exceed.
+    """
+    what = "a whole number" if kind is int else "a number"
+
+    def parse(argument: str) -> Any:
+        try:
+            found = kind(argument)
+        except ValueError:
+            found = math.nan
+        if not above < found < math.inf:
+            raise argparse.ArgumentTypeError(f"{argument} is not {what} above {above}")
+        return found
+
+    return parse
 
 
 def add_figure(options: argparse.ArgumentParser, default: str = "") -> None:

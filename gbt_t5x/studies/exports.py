@@ -14,8 +14,6 @@ import numpy as np
 from gbt_t5x import hyperparams, schedule as schedule_lib
 from gbt_t5x.studies import runs
 
-_TAG = "hyperparams/"
-
 
 def write(
     model_dir: str | os.PathLike,
@@ -35,8 +33,11 @@ def write(
         What the CSV file has.
 
     Raises:
-        ValueError: it is no folder of a guided run, or there are not so many steps.
+        ValueError: it is no folder of a guided run, there are not so many steps, or both
+            files are one.
     """
+    if gin and os.path.abspath(csv) == os.path.abspath(gin):
+        raise ValueError(f"{csv} is to be the CSV file and the gin file: name two files")
     schedule = read(model_dir)
     texts = {csv: schedule_lib.write(schedule)}
     if gin:
@@ -62,10 +63,9 @@ def read(model_dir: str | os.PathLike) -> schedule_lib.Schedule:
         ValueError: it is no folder of a guided run.
     """
     folder = epath.Path(model_dir)
-    curves = (
-        runs.read_curves(folder / "train", f"{_TAG}.+") if runs.is_run(folder) else {}
-    )
-    curves = {tag.removeprefix(_TAG): curve for tag, curve in curves.items()}
+    tags = f"{runs.HYPERPARAMS}.+"
+    curves = runs.read_curves(folder / "train", tags) if runs.is_run(folder) else {}
+    curves = {tag.removeprefix(runs.HYPERPARAMS): curve for tag, curve in curves.items()}
     names = [
         name
         for name in hyperparams.ACTIVATIONS
@@ -75,7 +75,7 @@ def read(model_dir: str | os.PathLike) -> schedule_lib.Schedule:
     columns = {name: [f"{name}/{g}" if g else name for g in groups] for name in names}
     steps = sorted(set.intersection(*map(set, curves.values()))) if curves else []
     if not steps or set(curves) != {c for of_name in columns.values() for c in of_name}:
-        found = ", ".join(sorted(curves)[:4]) or f"no {_TAG}NAME"
+        found = ", ".join(sorted(curves)[:4]) or f"no {runs.HYPERPARAMS}NAME"
         raise ValueError(
             f"MODEL_DIR={str(model_dir)!r} is no folder of a guided run: its train/ has "
             f"{found} in TensorBoard: give the MODEL_DIR of a run that includes "

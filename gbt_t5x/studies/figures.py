@@ -19,6 +19,7 @@ COLORS = (
     *("#cc79a7", "#e69f00", "#56b4e9", "#7a4f1d"),
 )
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
+_LEGEND: Any = {"frameon": False, "handlelength": 3.0}  # long enough for dashes
 _NOTE_HEIGHT = 0.06  # of the axes
 _LOG_FROM = 50.0  # of largest to smallest
 
@@ -141,14 +142,14 @@ def draw(panels: Sequence[Panel], file: pathlib.Path, *, title: str = "") -> Non
                 entries.setdefault(label, handle)
         free = grid[len(panels) :]
         if len(free) and len(entries) <= 14:
-            free[0].legend(entries.values(), entries, loc="center", frameon=False)
+            free[0].legend(entries.values(), entries, loc="center", **_LEGEND)
         else:
             fig.legend(
                 entries.values(),
                 entries,
                 loc="outside lower center",
                 ncols=across,
-                frameon=False,
+                **_LEGEND,
             )
         file.parent.mkdir(parents=True, exist_ok=True)
         # Without the date, two files of the same runs are the same.

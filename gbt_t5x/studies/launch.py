@@ -27,7 +27,7 @@ from gbt_t5x.studies import commands, processes
 
 _STATE, LOG = "study.json", "log.txt"
 _DONE, _STARTED, _FAILED = "done", "started", "failed"
-_NOT_FINITE = "loss is not finite"  # of actions.StopAtNonFiniteLoss
+_NOT_FINITE = "is not finite"  # the loss, of `actions`; the train state, of `run_folder`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +191,7 @@ def _run(
 
 
 def is_divergence(problem: str) -> bool:
-    """Whether what went wrong with a run is that its loss was not finite."""
+    """Whether what went wrong with a run is that its loss or state was not finite."""
     return _NOT_FINITE in problem
 
 
@@ -216,14 +216,18 @@ def add_options(
     if seeds:
         options.add_argument(
             "--seeds",
-            type=int,
+            type=commands.number(int, above=-1),
             nargs="+",
             default=[0, 1, 2],
             metavar="N",
             help="default: 0 1 2",
         )
     options.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="runs at once; default: 1"
+        "--jobs",
+        type=commands.number(int),
+        default=1,
+        metavar="N",
+        help="runs at once; default: 1",
     )
 
 
@@ -231,9 +235,12 @@ def _state(folder: pathlib.Path) -> dict[str, Any]:
     """What `study.json` says, if it is there."""
     file = folder / _STATE
     try:
-        return json.loads(file.read_text()) if file.exists() else {}
+        state = json.loads(file.read_text()) if file.exists() else {}
     except ValueError as error:
         raise ValueError(f"{file} is not whole ({error}): remove it") from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{file} says nothing of a run: remove it")
+    return state
 
 
 @dataclasses.dataclass(frozen=True)

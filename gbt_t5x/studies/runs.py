@@ -28,7 +28,7 @@ SPEED = "timing/steps_per_second"
 LEARNING_RATE = "learning_rate"  # T5X's schedule
 EFFECTIVE = "learning_rate/effective"  # times alpha; with groups EFFECTIVE/GROUP
 SCHEDULE = "SCHEDULE"  # macro of a run that replays what another learned
-_HYPERPARAMS = "hyperparams/"
+HYPERPARAMS = "hyperparams/"  # NAME, and with groups NAME/GROUP
 _KEEP_ALL = {event_accumulator.TENSORS: 0, event_accumulator.SCALARS: 0}
 
 
@@ -120,7 +120,7 @@ def read_run(folder: str | os.PathLike) -> Run:
         raise ValueError(
             f"{folder} {what}: no TensorBoard files in {path / 'train'}: name a MODEL_DIR"
         )
-    names = f"{SPEED}|{LEARNING_RATE}|{EFFECTIVE}(/.*)?|{_HYPERPARAMS}.*"
+    names = f"{SPEED}|{LEARNING_RATE}|{EFFECTIVE}(/.*)?|{HYPERPARAMS}.*"
     train = read_curves(path / "train", names)
     evaluations = path / "training_eval"
     found = sorted(evaluations.iterdir()) if evaluations.is_dir() else []
@@ -147,9 +147,9 @@ def read_run(folder: str | os.PathLike) -> Run:
         task=tasks[0].name,
         loss=loss,
         hyperparams={
-            tag.removeprefix(_HYPERPARAMS): curve
+            tag.removeprefix(HYPERPARAMS): curve
             for tag, curve in sorted(train.items())
-            if tag.startswith(_HYPERPARAMS)
+            if tag.startswith(HYPERPARAMS)
         },
         learning_rate=learning_rate,
         effective_learning_rate=effective,

@@ -173,7 +173,7 @@ def _read_points(file: pathlib.Path, question: Question) -> list[Mapping[str, fl
     try:
         there = json.loads(file.read_text())
         points = there.pop("points")
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} is no store of a search: {error}") from error
     here = question.as_json()
     for name in here:
@@ -181,7 +181,7 @@ def _read_points(file: pathlib.Path, question: Question) -> list[Mapping[str, fl
             raise ValueError(
                 f"{file.parent} is of another search: its {name} is "
                 f"{json.dumps(there.get(name))}, of this one {json.dumps(here[name])}: "
-                "name another --folder"
+                "name another --folder, or remove it"
             )
     return points
 
@@ -206,9 +206,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="a macro to find, and where; may be repeated",
     )
     parser.add_argument(
-        "--trials", type=int, default=100, metavar="N", help="default: 100"
+        "--trials",
+        type=commands.number(int),
+        default=100,
+        metavar="N",
+        help="default: 100",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    parser.add_argument(
+        "--seed",
+        type=commands.number(int, above=-1),
+        default=0,
+        metavar="N",
+        help="default: 0",
+    )
     launch.add_options(parser, "runs/search", seeds=False)
     commands.add_figure(parser, "search.png in the folder")
     commands.add_format(parser, *tables.STYLES)
@@ -217,6 +227,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _main(options: argparse.Namespace, bindings: Sequence[str]) -> None:
     named = [text.partition("=") for text in options.search]
+    names = [name for name, _, _ in named]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"--search names {', '.join(twice)} more than once")
     space = [spaces.Setting.parse(name, scale) for name, _, scale in named]
     folder = pathlib.Path(options.folder or "runs/search")
     question = Question(options.gin_files, bindings, space, options.seed)
@@ -272,8 +286,10 @@ def draw(
         figures.Line(1, so_far, "the best so far"),
     ]
     panels = [figures.Panel("Final development loss", lines, unit, across="trial")]
+    worst_first = sorted(finite, key=lambda trial: -trial.loss)
     for setting in space:
-        losses = {trial.values[setting.name]: trial.loss for trial in finite}
+        # Of trials at one value, as at a bound, the best is shown.
+        losses = {trial.values[setting.name]: trial.loss for trial in worst_first}
         line = figures.Line(0, losses, "a trial", marked=True, joined=False)
         panels.append(
             figures.Panel("", [line], unit, across=setting.name, scale=setting.scale)

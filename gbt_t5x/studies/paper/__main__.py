@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pathlib
 
 from gbt_t5x.studies import commands, launch
-from gbt_t5x.studies.paper import experiments, study
+from gbt_t5x.studies.paper import experiments
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -30,10 +30,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--only",
         nargs="+",
-        choices=study.PARTS,
-        default=study.PARTS,
+        choices=experiments.PARTS,
+        default=experiments.PARTS,
         metavar="PART",
-        help=f"of {', '.join(study.PARTS)}; default: all",
+        help=f"of {', '.join(experiments.PARTS)}; default: all",
     )
     parser.add_argument(
         "--corpora",
@@ -68,7 +68,7 @@ def _html(argument: str) -> pathlib.Path:
 
 
 def _main(options: argparse.Namespace) -> None:
-    from gbt_t5x.studies.paper import webpage  # which takes matplotlib
+    from gbt_t5x.studies.paper import study, webpage  # which take jax and matplotlib
 
     default = "runs/paper_quick" if options.quick else "runs/paper"
     folder = pathlib.Path(options.folder or default)

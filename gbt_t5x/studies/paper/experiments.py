@@ -144,6 +144,7 @@ FIGURES: Mapping[str, tuple[str, Sequence[Setup]]] = {
         ],
     ),
 }
+PARTS = (*FIGURES, "table_1", "table_2", "table_3")
 TABLE_1 = [
     Setup(),
     Setup(_ALPHA, REACH["translation"]),

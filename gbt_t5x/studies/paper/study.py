@@ -6,7 +6,6 @@ import pathlib
 from gbt_t5x.studies import exports, launch, runs, scores, search
 from gbt_t5x.studies.paper import experiments, measured
 
-PARTS = (*experiments.FIGURES, "table_1", "table_2", "table_3")
 _PRETRAINED = {
     "base": experiments.Setup(),
     "alpha_beta1": experiments.Setup(("alpha", "beta1"), experiments.REACH["t5"]),
@@ -36,7 +35,7 @@ class Study:
         """Trains what a part is made of, and writes its numbers.
 
         Args:
-            part: one of PARTS.
+            part: one of `experiments.PARTS`.
             corpora: of Table 1; what is there of others stays.
 
         Raises:

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     known = candidates.BUDGETS
     parser.add_argument(
         "--budgets",
-        type=int,
+        type=commands.number(int),
         nargs="+",
         metavar="N",
         help=f"runs to tune each rival by, up to {known[-1]}; "
@@ -64,13 +64,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _main(options: argparse.Namespace, bindings: Sequence[str]) -> None:
     budgets = options.budgets or ()
-    if not set(budgets) <= set(range(1, candidates.BUDGETS[-1] + 1)):
+    if max(budgets, default=1) > candidates.BUDGETS[-1]:
         raise ValueError(
             f"--budgets {' '.join(map(str, budgets))}: a rival has "
-            f"{candidates.BUDGETS[-1]} settings, and a budget is of 1 or more"
+            f"{candidates.BUDGETS[-1]} settings"
         )
     csv, figure = options.csv, options.figure
     if options.source:
+        if bindings or options.list or options.folder:
+            raise ValueError(
+                "--from takes what was trained, as it is: not with --gin, --list and "
+                "--folder"
+            )
         seeds = options.seeds or ()
         results = scoring.read(options.source, budgets, seeds, options.only)
     else:

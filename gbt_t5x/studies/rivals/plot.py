@@ -1,7 +1,8 @@
 """The figure of rivals: losses and times to the target by tuning budget, and curves.
 
 Guided configurations have no budget, and are level lines. Losses are shown as far above
-the target as the best is below it; what is beyond is named, as is what never gets there.
+the target as the best is below it; what is beyond is named, as is what does not get there
+from every seed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,11 @@ from gbt_t5x.studies.rivals import candidates, scoring
 _SHIFT = 1.025  # from one rival to the next, so that bars stand side by side
 _MARGIN = 1.3  # beyond the budgets
 _UNIT = "loss per target token"
+_ORDER = (  # of colours and legends
+    *("t5_default", "guided", "next_batch", "recipe", "linear", "cosine"),
+    *("warmup_stable_decay", "constant", "adamw", "schedule_free_adamw", "prodigy"),
+    "muon",
+)
 _Values = Mapping[float, tuple[float, float]]  # budget -> mean, deviation
 
 
@@ -24,15 +30,16 @@ def draw(results: scoring.Results, file: pathlib.Path) -> None:
         results: what to draw.
         file: PNG or SVG by its suffix.
     """
-    names = sorted(
-        results.names,
-        key=lambda name: (name != candidates.BASELINE, not results.is_guided(name)),
-    )
+    # A rival has its colour in all figures, though others are not there.
+    every = dict.fromkeys([*_ORDER, *results.names])
+    known = {name: index for index, name in enumerate(every)}
+    names = sorted(results.names, key=known.__getitem__)
     losses, times, curves = [], [], []
-    for index, name in enumerate(names):
+    for name in names:
+        index = known[name]
         entries = [results.entry(name, budget) for budget in results.budgets]
         guided = results.is_guided(name)
-        shift = _SHIFT ** (index - len(names) / 2)
+        shift = _SHIFT ** (index - len(_ORDER) / 2)
         places: list[Sequence[float]] = [[entry.budget * shift] for entry in entries]
         if guided:
             ends = results.budgets[0] / _MARGIN, results.budgets[-1] * _MARGIN
@@ -65,7 +72,7 @@ def draw(results: scoring.Results, file: pathlib.Path) -> None:
                 limits=limits,
             ),
             figures.Panel(
-                _title(f"Time to {baseline}'s final loss", "never", never),
+                _title(f"Time to {baseline}'s final loss", "not from every seed", never),
                 times,
                 "of its own time",
                 levels={0: 1.0},

@@ -297,7 +297,6 @@ def write(results: Results, file: pathlib.Path) -> None:
     for name in results.names:
         for budget in results.budgets:
             chosen.setdefault((name, results.best(name, budget)), []).append(str(budget))
-    text = lambda x: "" if x is None else f"{x:.6g}" if isinstance(x, float) else str(x)
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", newline="") as f:
         writer = csv.writer(f, lineterminator="\n")
@@ -313,8 +312,8 @@ def write(results: Results, file: pathlib.Path) -> None:
             writer.writerow(
                 [
                     *(t.task, t.rival, int(t.is_guided), t.setting, t.bindings, t.seed),
-                    *(budgets, t.steps, text(t.final_loss) if is_final else ""),
-                    *map(text, [*of_target, t.seconds_per_step]),
+                    *(budgets, t.steps, _text(t.final_loss) if is_final else ""),
+                    *map(_text, [*of_target, t.seconds_per_step]),
                     t.problem,
                 ]
             )
@@ -324,6 +323,10 @@ def write(results: Results, file: pathlib.Path) -> None:
         for t in results.trials:
             for step, loss in t.loss.items():
                 writer.writerow([t.rival, t.setting, t.seed, step, repr(float(loss))])
+
+
+def _text(x: float | int | None) -> str:
+    return "" if x is None else f"{x:.6g}" if isinstance(x, float) else str(x)
 
 
 def curves_path(file: pathlib.Path) -> pathlib.Path:
@@ -349,10 +352,7 @@ def read(
         ValueError: it is no such file, or something of interest is not in it.
     """
     rows = _rows(file, _HEADER)
-    curves: dict[tuple[str, ...], dict[int, float]] = {}
-    for row in _rows(curves_path(file), _CURVES_HEADER):
-        curve = curves.setdefault((row["rival"], row["setting"], row["seed"]), {})
-        curve[int(row["step"])] = float(row["loss"])
+    curves = _read_curves(curves_path(file))
     try:
         trials = [
             Trial(
@@ -371,6 +371,16 @@ def read(
         there = sorted({int(x) for row in rows for x in row["budgets"].split()})
     except ValueError as error:
         raise ValueError(f"{file} is no CSV file of this study: {error}") from error
+    for trial, row in zip(trials, rows, strict=True):
+        last = trial.final_loss
+        end = str(trial.steps), _text(last) if math.isfinite(last) else ""
+        if not trial.problem and end != (row["steps"], row["final_loss"]):
+            raise ValueError(
+                f"{file} has {trial.rival} {trial.setting} from seed {trial.seed} end at "
+                f"step {row['steps']} with loss {row['final_loss']}, and "
+                f"{curves_path(file)} at step {end[0]} with {end[1]}: they are of two "
+                "studies"
+            )
     baseline = [t for t in trials if (t.rival, t.setting) == (candidates.BASELINE, 1)]
     names = list(dict.fromkeys(t.rival for t in trials))
     found: dict[str, tuple[Sequence[Any], Sequence[Any]]] = {
@@ -392,6 +402,18 @@ def read(
     )
 
 
+def _read_curves(file: pathlib.Path) -> dict[tuple[str, str, str], dict[int, float]]:
+    """Rival, setting and seed -> curve."""
+    curves: dict[tuple[str, str, str], dict[int, float]] = {}
+    for row in _rows(file, _CURVES_HEADER):
+        curve = curves.setdefault((row["rival"], row["setting"], row["seed"]), {})
+        try:
+            curve[int(row["step"])] = float(row["loss"])
+        except ValueError as error:
+            raise ValueError(f"{file} is no CSV file of losses: {error}") from error
+    return curves
+
+
 def _rows(file: pathlib.Path, header: Sequence[str]) -> list[Mapping[str, str]]:
     with file.open(newline="") as f:
         reader = csv.DictReader(f)
@@ -400,4 +422,12 @@ def _rows(file: pathlib.Path, header: Sequence[str]) -> list[Mapping[str, str]]:
                 f"{file} has the columns {','.join(reader.fieldnames or ())}, and this "
                 f"study writes {','.join(header)}"
             )
-        return [*reader]
+        rows = [*reader]
+    for number, row in enumerate(rows, 2):
+        if None in row or None in row.values():
+            raise ValueError(
+                f"{file} has in line {number} not the {len(header)} columns of its head"
+            )
+    if not rows:
+        raise ValueError(f"{file} has no rows below its head")
+    return rows
