@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# google-vizier-dev 0.1.24: after one infeasible trial its GP bandit walks away from the minimum.
+# google-vizier-dev 0.1.24: one infeasible trial sends its GP bandit away from the minimum.
 #
 # Trials may be completed as infeasible, as of a training that diverged, and the Gaussian-
 # process bandit takes them. A quadratic in the unit square, its minimum 0 at (0.8, 0.5), is

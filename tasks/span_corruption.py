@@ -1,11 +1,16 @@
 """T5's pre-training objective, for any source of text."""
 
+from collections.abc import Mapping
 import functools
 
 import seqio
 from t5.data import preprocessors
+import tensorflow as tf
 
 from gbt_t5x.tasks import autograph
+
+_DENSITY, _SPAN = 0.15, 3.0  # of masked tokens; tokens of a span, on average
+_SENTINELS = 100  # of a vocabulary that does not say
 
 
 def add_task(name: str, source: seqio.DataSource, vocabulary: seqio.Vocabulary) -> None:
@@ -14,7 +19,7 @@ def add_task(name: str, source: seqio.DataSource, vocabulary: seqio.Vocabulary) 
     Args:
         name: of the task.
         source: its examples have a feature `text`.
-        vocabulary: its last 100 ids are the sentinels.
+        vocabulary: its last ids, `extra_ids` of them or else 100, are the sentinels.
     """
     seqio.TaskRegistry.add(
         name,
@@ -27,7 +32,7 @@ def add_task(name: str, source: seqio.DataSource, vocabulary: seqio.Vocabulary) 
                 ),
                 seqio.preprocessors.tokenize,
                 seqio.CacheDatasetPlaceholder(),
-                preprocessors.span_corruption,
+                span_corruption,
                 seqio.preprocessors.append_eos_after_trim,
             ]
         ),
@@ -36,4 +41,36 @@ def add_task(name: str, source: seqio.DataSource, vocabulary: seqio.Vocabulary) 
             for feature in ("inputs", "targets")
         },
         metric_fns=[],
+    )
+
+
+def span_corruption(
+    dataset: tf.data.Dataset,
+    sequence_length: Mapping[str, int],
+    output_features: Mapping[str, seqio.Feature],
+) -> tf.data.Dataset:
+    """t5's preprocessor, which takes ordinary ids where sentinels run out.
+
+    Raises:
+        ValueError: inputs are so long that they have more spans than there are sentinels.
+    """
+    inputs = sequence_length["inputs"]
+    with_sentinels, without = (
+        preprocessors.random_spans_helper(inputs, _DENSITY, _SPAN, 1, each)[1]
+        for each in (1, 0)
+    )
+    spans = with_sentinels - without
+    sentinels = output_features["targets"].vocabulary.extra_ids or _SENTINELS
+    if spans > sentinels:
+        raise ValueError(
+            f"TASK_FEATURE_LENGTHS has inputs of {inputs} tokens, with {spans} masked "
+            f"spans, and the vocabulary has {sentinels} sentinels: shorten inputs, or "
+            f"give the vocabulary extra_ids={spans}"
+        )
+    return preprocessors.span_corruption(
+        dataset,
+        sequence_length,
+        output_features,
+        mean_noise_span_length=_SPAN,
+        noise_density=_DENSITY,
     )

@@ -10,7 +10,7 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from gbt_t5x.tasks import c4, text_files, text_to_text
+from gbt_t5x.tasks import c4, span_corruption, text_files, text_to_text
 
 SPLITS = ("train", "guidance", "validation")
 
@@ -145,6 +145,26 @@ def test_tasks_mask_15_per_cent_in_spans_of_3(words, sizeless_tfds):
         for task in (of_tfds, of_files):
             for split in SPLITS:
                 check_span_corruption(task, split)
+
+
+@pytest.mark.parametrize(("extra_ids", "longest"), [(100, 1800), (12, 200)])
+def test_sentinels_do_not_run_out(extra_ids, longest):
+    vocabulary = seqio.ByteVocabulary(extra_ids=extra_ids)
+    features = {name: seqio.Feature(vocabulary) for name in ("inputs", "targets")}
+    tokens = tf.constant([3 + i % 200 for i in range(4000)], tf.int32)
+    dataset = tf.data.Dataset.from_tensors({"targets": tokens})
+
+    def corrupted(inputs):
+        lengths = {"inputs": inputs, "targets": inputs}
+        with seqio.utils.map_seed_manager(0):
+            return span_corruption.span_corruption(dataset, lengths, features)
+
+    row = next(corrupted(longest).as_numpy_iterator())
+    sentinels = sorted({x for x in row["inputs"] if x >= 259})
+    assert len(sentinels) == sum(x >= 259 for x in row["inputs"]) <= extra_ids
+    assert sentinels[-1] == vocabulary.vocab_size - 1
+    with pytest.raises(ValueError, match=f"inputs of {longest + 100} tokens, with "):
+        corrupted(longest + 100)
 
 
 def check_span_corruption(task, split):
