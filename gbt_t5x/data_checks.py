@@ -72,9 +72,16 @@ def get_provider(cfg: utils.DatasetConfig) -> seqio.Task | seqio.Mixture:
 
 
 def has_split(task: seqio.Task, split: str) -> bool:
-    """Whether a task has a split, or the splits of 'a[:10]+b[5%:]' of TFDS."""
+    """Whether a task has a split, or the splits of 'a[:10]+b[5%:]', which TFDS reads.
+
+    A source that was given its splits has these, and no slices of them.
+    """
+    if split in task.splits:
+        return True
+    loader = getattr(task.source, "tfds_dataset", None)
     names = {part.partition("[")[0].strip() for part in split.split("+")}
-    return split in task.splits or names <= set(task.splits)
+    has_map = getattr(loader, "_split_map", None)
+    return loader is not None and not has_map and names <= set(task.splits)
 
 
 def tasks_with_split(cfg: utils.DatasetConfig) -> list[seqio.Task]:
@@ -138,7 +145,8 @@ def _check_vocabulary(
     if of_model.get(feature, vocabulary) != vocabulary:
         raise ValueError(
             f"task {task.name} has the vocabulary {vocabulary} of {feature!r}, the model "
-            f"{of_model[feature]}: set VOCABULARY to the task's"
+            f"{of_model[feature]}: set VOCABULARY to the task's, or name another task "
+            "(MIXTURE_OR_TASK_NAME, or GUIDANCE_TASK)"
         )
     size = getattr(getattr(model.module, "config", None), "vocab_size", None)
     if size is not None and vocabulary.vocab_size > size:

@@ -23,6 +23,7 @@ _RATE, _SCHEDULE = "META_LEARNING_RATE", "SCHEDULE"
 _COUNTS = ("GUIDANCE_BATCH_SIZE", "GUIDANCE_BATCHES", "GUIDANCE_PERIOD", "MAX_SKIPPED")
 _GUIDED, _REPLAY = ("GuidedOptimizer", "GuidedTrainer"), "ReplayedOptimizer"
 _DEFAULT_SCHEDULE = "create_learning_rate_scheduler"
+_MICROBATCHES = "NUM_MICROBATCHES"
 _OPTIONAL_COUNT = "EVALUATOR_NUM_EXAMPLES"  # None for all
 
 
@@ -39,6 +40,7 @@ def check(config: Config) -> None:
         _check_macros(config)
         _check_guidance(config)
         _check_learning_rate(config)
+        _check_transformation(config)
         _check_counts(config)
 
 
@@ -55,7 +57,7 @@ def _check_macros(config: Config) -> None:
     macros = {scope for scope, selector in config if selector == "gin.macro"}
     used = {
         "/".join(ref.scopes)
-        for ref in gin.config.iterate_references(config)
+        for ref in gin.config.iterate_references(_reached(config))
         if ref.configurable.selector == "gin.macro"
     }
     unused = macros - used
@@ -71,6 +73,12 @@ def _check_macros(config: Config) -> None:
             "'gbt_t5x/gin/guidance/adafactor.gin' or 'gbt_t5x/gin/guidance/held_out.gin' "
             "after its model and run files"
         )
+    if _MICROBATCHES in unused and not parts.isdisjoint(_GUIDED):
+        if _value(config, config[(_MICROBATCHES, "gin.macro")].get("value")) is not None:
+            raise ValueError(
+                f"{_MICROBATCHES} is set, and nothing refers to it: set "
+                "trainer.Trainer.num_microbatches, which guidance takes too"
+            )
     in_files = unused - _of_command_line()
     if in_files:
         known = set().union(*map(_names, _gin_files()))
@@ -91,6 +99,25 @@ def _check_macros(config: Config) -> None:
     )
 
 
+def _reached(config: Config) -> Config:
+    """What is not in a scope that nothing is called in, nor a part of guidance unused.
+
+    As the guidance data of a run that the next training batch guides.
+    """
+    references = [*gin.config.iterate_references(config)]
+    scopes = {scope for ref in references for scope in ref.scopes}
+    used = {ref.configurable.selector for ref in references}
+    return {
+        (scope, selector): parameters
+        for (scope, selector), parameters in config.items()
+        if selector == "gin.macro"
+        or (
+            scopes.issuperset(scope.split("/") if scope else ())
+            and (selector in used or not _part(selector))
+        )
+    }
+
+
 def _of_command_line() -> set[str]:
     """Macros that --gin.NAME=VALUE sets."""
     if "gin_bindings" not in flags.FLAGS or not flags.FLAGS.is_parsed():
@@ -109,7 +136,9 @@ def _gin_files() -> Iterator[pathlib.Path]:
 
 
 def _names(gin_file: pathlib.Path) -> set[str]:
-    return set(re.findall(r"\w+", gin_file.read_text(encoding="utf-8")))
+    """The macros that it sets."""
+    text = gin_file.read_text(encoding="utf-8")
+    return set(re.findall(r"^(\w+)\s*=", text, re.MULTILINE))
 
 
 def _check_guidance(config: Config) -> None:
@@ -165,6 +194,24 @@ def _check_learning_rate(config: Config) -> None:
             f"trainer.Trainer.learning_rate_fn is @{own}, which guidance does not use: "
             f"set LEARNING_RATE_FN = @{own}() after the files of gin/guidance"
         )
+
+
+def _check_transformation(config: Config) -> None:
+    """Raises ValueError for settings of the function that OptaxOptimizer calls."""
+    for parameters in config.values():
+        made_by = parameters.get("transformation")
+        if not isinstance(made_by, gin.config.ConfigurableReference):
+            continue
+        selector = made_by.configurable.selector
+        own = {
+            name for (_, of), more in config.items() if of == selector for name in more
+        }
+        if own:
+            raise ValueError(
+                f"{selector} has {', '.join(sorted(own))} in gin, which OptaxOptimizer "
+                "does not take: set "
+                f"{', '.join(f'OptaxOptimizer.{name}' for name in sorted(own))}"
+            )
 
 
 def _check_counts(config: Config) -> None:

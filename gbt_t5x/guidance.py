@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 import itertools
+import os
 from typing import Any, NamedTuple
 
 import jax
+from jax.experimental import multihost_utils
+import numpy as np
 import seqio
 from t5x import models, utils
 import tensorflow_datasets as tfds
@@ -61,12 +64,14 @@ def load_guidance_batches(
         data_layout=layout,
     )
     batches = list(itertools.islice(dataset, num_batches))
+    # All hosts go on or none: rows are packed on each, from its own share of examples.
+    number = int(np.min(multihost_utils.process_allgather(np.array(len(batches)))))
     if not batches:
         data_checks.check_examples(guidance_cfg, feature_converter_cls)
-    if len(batches) < num_batches:
+    if number < num_batches:
         raise ValueError(
             f"guidance split {guidance_cfg.split!r} of "
-            f"{guidance_cfg.mixture_or_task_name} holds {len(batches)} of {num_batches} "
+            f"{guidance_cfg.mixture_or_task_name} holds {number} of {num_batches} "
             f"batches of {guidance_cfg.batch_size} rows: enlarge the split, or lower "
             "GUIDANCE_BATCH_SIZE or GUIDANCE_BATCHES"
         )
@@ -110,7 +115,9 @@ def overlap(
     """Whether two splits share examples; None if their sources do not say.
 
     TFDS sources share a slice of the same data set, file sources a file or examples of
-    it, and any source shares a split with itself.
+    it, and any source shares a split with itself. Not known is what two versions of a
+    data set share, and, until its sizes are known, slices in percent and in examples, or
+    in shards.
     """
     if source is other and split == other_split:
         return True
@@ -118,22 +125,44 @@ def overlap(
     kinds = {type(part.name) for part in (*first, *second)}
     if not (first and second) or len(kinds) > 1:
         return None
-    return any(
-        a.name == b.name and max(a.start, b.start) < min(a.stop, b.stop)
-        for a in first
-        for b in second
-    )
+    found = [_share(a, b) for a in first for b in second]
+    return True if True in found else None if None in found else False
+
+
+def _share(one: "Slice", other: "Slice") -> bool | None:
+    """`overlap` of two slices."""
+    if _place(one.name) != _place(other.name):
+        return False
+    if not isinstance(one.name, str) and one.name != other.name:
+        return None  # two versions
+    shares = max(one.start, other.start) < min(one.stop, other.stop)
+    units = {one.unit, other.unit} - {""}
+    if "shard" in units or ("%" in units and len(units) > 1):
+        return None
+    return None if len(units) > 1 and not shares else shares
+
+
+def _place(name: str | tuple[str | None, str]) -> str | tuple[str, str]:
+    """A file's path, whole, or a data set without its version, and its split."""
+    if isinstance(name, str):
+        return name if "://" in name else os.path.realpath(name)
+    return (name[0] or "").partition(":")[0], name[1]
 
 
 END = 10**12  # of what has no known end
 
 
 class Slice(NamedTuple):
-    """Examples [start, stop) of a file, or of a data set's split in TFDS."""
+    """Examples [start, stop) of a file, or of a data set's split in TFDS.
+
+    Where a split's size is not known, `unit` says what they are counted in: `examples`,
+    `end` from the last one, `%` of END examples, or `shard`; '' of a whole split.
+    """
 
     name: str | tuple[str | None, str]
     start: int = 0
     stop: int = END
+    unit: str = ""
 
 
 def slices(source: seqio.DataSource, split: str) -> list[Slice]:
@@ -167,11 +196,33 @@ class _HugeSplits(dict):
 
 def _tfds_slices(source: seqio.TfdsDataSource, split: str) -> list[Slice]:
     """The slices of TFDS splits that a source's split is made of."""
-    data_set, _ = source.tfds_dataset.get_split_params(split)
-    instruction = tfds.core.ReadInstruction.from_spec(
-        source.tfds_dataset._map_split(split)
-    )
+    loader = source.tfds_dataset
+    data_set, _ = loader.get_split_params(split)
+    spec = loader._map_split(split)
+    instruction = tfds.core.ReadInstruction.from_spec(spec)
+    parts = instruction.to_absolute(_HugeSplits())
+    units = [_unit(part) for part in str(spec).split("+")]
+    if not isinstance(spec, str):  # a ReadInstruction
+        units = ["shard"] * len(parts)
+    if loader.is_memoized(split):  # as once it was read
+        known = loader._get_builder(split).info.splits
+        names = {part.splitname for part in parts}
+        if all(name in known and known[name].num_examples for name in names):
+            parts, units = instruction.to_absolute(known), [""] * len(parts)
     return [
-        Slice((data_set, part.splitname), part.from_ or 0, part.to or END)
-        for part in instruction.to_absolute(_HugeSplits())
+        Slice(
+            (data_set, part.splitname),
+            part.from_ or 0,
+            END if part.to is None else part.to,
+            unit,
+        )
+        for part, unit in zip(parts, units, strict=True)
     ]
+
+
+def _unit(part: str) -> str:
+    """What the bounds of 'train[:10]' are counted in, as `Slice` says."""
+    bounds = part.partition("[")[2]
+    if "%" in bounds or "shard" in bounds:
+        return "%" if "shard" not in bounds else "shard"
+    return "end" if "-" in bounds else "examples" if bounds else ""

@@ -53,7 +53,7 @@ class OptaxOptimizer(optimizers.OptimizerDef):
             name, values, namespace={"replace": dataclasses.replace}, frozen=True
         )
         super().__init__(hyper_params(**values))
-        self.transformation = inspect.unwrap(transformation)  # of gin's wrapper
+        self.transformation = _without_gin(transformation)
         self._initial = optax_checks.transformation(name, self._with_rate)
         params = optax_checks.example_params()
         try:
@@ -114,3 +114,9 @@ class OptaxOptimizer(optimizers.OptimizerDef):
         )
         state = optimizers.OptimizerState(None, param_states)
         return optimizer.replace(target=param_logical_axes, state=state)
+
+
+def _without_gin(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function without gin's wrapper; one by `functools.wraps` of the user's stays."""
+    is_gins = lambda f: getattr(f, "__globals__", {}).get("__name__") == "gin.config"
+    return inspect.unwrap(function, stop=lambda f: not is_gins(f))

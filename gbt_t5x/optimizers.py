@@ -244,8 +244,12 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
         return new_params, new_state
 
     def _hyper_params(self, hyper_params: Any, raw: Mapping[str, Any]) -> Any:
-        """The base optimizer's hyper-parameters with the learned ones in their place."""
-        return self._with_values(hyper_params, hyperparams_lib.values(raw))
+        """The base optimizer's hyper-parameters with the learned ones in their place.
+
+        Those of a checkpoint may be outside of narrower bounds.
+        """
+        inside = {h.name: h.project(raw[h.name]) for h in self._hyperparams}
+        return self._with_values(hyper_params, hyperparams_lib.values(inside))
 
     def _new_sensitivity(
         self, of_kind: Callable[..., Any], state: SensitiveState, step: jax.Array
@@ -410,7 +414,7 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
         }
         new = moved, optax_state.pack(new_state)
         known = jnp.any(jnp.stack(list(hypergradient.values())) != 0)
-        finite = _all_finite((new, loss))
+        finite = _all_finite((dict(hypergradient), new, loss))
         raw, meta_state = jax.tree.map(
             lambda new, old: jnp.where(known & finite, new, old), new, old
         )

@@ -39,7 +39,7 @@ def compress(tree: Any, dtype: str, seed: jax.typing.ArrayLike) -> Any:
     [  15 -127] 0.02
 
     Args:
-        tree: of float32 arrays.
+        tree: of arrays, which are taken as float32.
         dtype: one of `DTYPES`.
         seed: (), a whole number.
 
@@ -48,6 +48,7 @@ def compress(tree: Any, dtype: str, seed: jax.typing.ArrayLike) -> Any:
     """
     rounded = {"float32": lambda x, _: x, "bfloat16": _to_bfloat16, "int8": _to_int8}
     leaves, structure = jax.tree.flatten(tree)
+    leaves = [x.astype(jnp.float32) for x in leaves]
     first = jnp.asarray(seed, jnp.uint32) * np.uint32(len(leaves))
     kept = [rounded[dtype](x, first + np.uint32(i)) for i, x in enumerate(leaves)]
     return jax.tree.unflatten(structure, kept)

@@ -5,6 +5,7 @@ import functools
 import itertools
 from typing import Any
 
+import gin
 import jax
 import jax.numpy as jnp
 from t5x import trainer, utils
@@ -292,3 +293,13 @@ class _WithoutDropout:
 
 def _with_opt_state(train_state, state: optimizers.GuidedState):
     return train_state.replace(_optimizer=train_state._optimizer.replace(state=state))
+
+
+def microbatches() -> int | None:
+    """T5X's `trainer.Trainer.num_microbatches` as gin files set it, None by default."""
+    try:
+        value = gin.query_parameter("trainer.Trainer.num_microbatches")
+    except ValueError:  # they do not
+        return None
+    is_macro = isinstance(value, gin.config.ConfigurableReference)
+    return value.scoped_configurable_fn() if is_macro else value

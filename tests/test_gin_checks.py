@@ -5,7 +5,7 @@ import re
 import gin
 import pytest
 
-from gbt_t5x import gin_checks
+from gbt_t5x import gin_checks, trainer
 import gin_runs
 
 BASELINE, GUIDED = "gin/quickstart_baseline.gin", "gin/quickstart_guided.gin"
@@ -28,12 +28,12 @@ TASK = (
 def user_file(tmp_path):
     """Parses and finalizes a gin file of the user's that includes others."""
 
-    def parse(*lines):
+    def parse(*lines, ask=lambda: None):
         gin_file = tmp_path / "user.gin"
         includes = [f"include {x!r}" if x.endswith(".gin") else x for x in lines]
         gin_file.write_text("\n".join([*includes, *TASK]) + "\n")
         with gin_runs.arguments(str(gin_file)):
-            pass
+            return ask()
 
     return parse
 
@@ -80,6 +80,59 @@ def test_a_macro_of_the_command_line_that_nothing_refers_to_is_an_error(monkeypa
     monkeypatch.setattr(gin_checks, "_of_command_line", lambda: {"GUIDANCE_SPLIT"})
     with pytest.raises(ValueError, match="nothing refers to these macros: GUIDANCE_SPLI"):
         gin_runs.bindings_of(BASELINE, "GUIDANCE_SPLIT = 'validation'")
+
+
+@pytest.mark.parametrize(
+    ("gin_file", "macro"),
+    [
+        ("gin/quickstart_recipe.gin", "GUIDANCE_SPLIT"),
+        ("gin/quickstart_recipe.gin", "GUIDANCE_BATCH_SIZE"),
+        ("gin/t5_small_finetune_frozen.gin", "GUIDANCE_PERIOD"),
+    ],
+)
+def test_a_macro_of_what_the_run_does_not_use_is_an_error(gin_file, macro, monkeypatch):
+    binding = f"{macro} = {repr('validation') if 'SPLIT' in macro else 7}"
+    gin_runs.bindings_of(gin_file, binding)
+    monkeypatch.setattr(gin_checks, "_of_command_line", lambda: {macro})
+    with pytest.raises(ValueError, match=f"nothing refers to these macros: {macro}"):
+        gin_runs.bindings_of(gin_file, binding)
+
+
+def test_a_macro_that_gin_files_have_as_a_word_alone_is_an_error():
+    with pytest.raises(ValueError, match="nothing refers to these macros: BLEU"):
+        gin_runs.bindings_of(BASELINE, "BLEU = 3")
+
+
+@pytest.mark.parametrize("number", [None, 2])
+def test_microbatches_are_those_of_t5xs_trainer(number, user_file):
+    for line in (
+        f"NUM_MICROBATCHES = {number}",  # before guidance
+        f"trainer.Trainer.num_microbatches = {number}",
+    ):
+        imported = ("from __gin__ import dynamic_registration", "from t5x import trainer")
+        lines = [*imported, MODEL, RUN, line, GUIDANCE, RATE]
+        assert user_file(*lines, ask=trainer.microbatches) == number
+
+
+def test_microbatches_that_nothing_refers_to_are_an_error(user_file):
+    imported = ("from __gin__ import dynamic_registration", "from t5x import trainer")
+    own = "trainer.Trainer.num_microbatches = 2"
+    with pytest.raises(ValueError, match="set trainer.Trainer.num_microbatches, which"):
+        user_file(*imported, MODEL, RUN, own, GUIDANCE, RATE, "NUM_MICROBATCHES = 4")
+
+
+@pytest.mark.parametrize("scope", ["", "own/"])
+def test_settings_of_a_function_of_optax_are_those_of_optax_optimizer(scope, user_file):
+    lines = [
+        *("from __gin__ import dynamic_registration", "import optax"),
+        *("from gbt_t5x import optax_optimizer", MODEL, RUN),
+        "OPTIMIZER = @optax_optimizer.OptaxOptimizer()",
+        f"optax_optimizer.OptaxOptimizer.transformation = @{scope}optax.adamw",
+    ]
+    user_file(*lines, "optax_optimizer.OptaxOptimizer.b1 = 0.5")
+    message = "optax.adamw has b1 in gin, .* does not take: set OptaxOptimizer.b1"
+    with pytest.raises(ValueError, match=message):
+        user_file(*lines, f"{scope}optax.adamw.b1 = 0.5")
 
 
 def test_a_binding_may_take_the_place_of_a_macro():

@@ -1,14 +1,16 @@
 """The guidance split is held out, or training does not start."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
 import seqio
 from t5x import partitioning
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
-from gbt_t5x import guidance
+from gbt_t5x import data_checks, guidance
 from gbt_t5x.tasks import c4, text_files, tsv  # noqa: F401, c4 registers the task
 import tiny
 
@@ -130,6 +132,11 @@ def test_batch_that_does_not_divide_into_microbatches():
         ("train[:99%]", "train[98%:]", True),
         ("train[:-10]", "train[-10:]", False),
         ("train[:50%]+validation", "validation[:5]", True),
+        ("train[10:]", "train[:0]", False),
+        ("train[10:]", "train[-10:]", True),
+        ("train[:10]", "train[-10:]", None),  # until the size is known
+        ("train[:900]", "train[80%:]", None),
+        ("train[10shard:]", "train[20shard:21shard]", None),
     ],
 )
 def test_slices_of_a_tfds_split(train, held_out, overlap):
@@ -138,8 +145,67 @@ def test_slices_of_a_tfds_split(train, held_out, overlap):
     assert guidance.overlap(source, "guidance", source, "train") is overlap
     other = seqio.TfdsDataSource("c4/en:3.1.0", splits=splits)
     assert guidance.overlap(other, "guidance", source, "train") is overlap
+    older = seqio.TfdsDataSource("c4/en:2.3.1", splits=splits)
+    shared = None if held_out.partition("[")[0] in train else False
+    assert guidance.overlap(older, "guidance", source, "train") is shared
     elsewhere = seqio.TfdsDataSource("c4/de:3.1.0", splits=splits)
     assert not guidance.overlap(elsewhere, "guidance", source, "train")
+
+
+@pytest.mark.parametrize(
+    ("train", "held_out", "overlap"),
+    [
+        ("train[:900]", "train[80%:]", True),
+        ("train[:800]", "train[80%:]", False),
+        ("train[112:]", "train[:1%]", False),
+        ("train[:10]", "train[-10:]", False),
+        ("train[:1shard]", "train[240:]", True),
+        ("train[:1shard]", "train[250:]", False),
+    ],
+)
+def test_slices_once_sizes_are_known(train, held_out, overlap, monkeypatch):
+    splits = {"train": train, "guidance": held_out}
+    source = seqio.TfdsDataSource("c4/en:3.1.0", splits=splits)
+    info = tfds.core.SplitInfo(
+        name="train", shard_lengths=[250] * 4, num_bytes=0, filename_template=None
+    )
+    builder = types.SimpleNamespace(info=types.SimpleNamespace(splits={"train": info}))
+    key = source.tfds_dataset._get_builder_key("c4/en:3.1.0", None)
+    monkeypatch.setitem(seqio.LazyTfdsLoader._MEMOIZED_BUILDERS, key, builder)
+    assert guidance.overlap(source, "guidance", source, "train") is overlap
+
+
+def test_slices_are_of_tfds_without_a_map_of_splits():
+    class Task(types.SimpleNamespace):
+        pass
+
+    splits = {"train": "train[10:]", "validation": "validation"}
+    plain, mapped = (
+        Task(source=seqio.TfdsDataSource("c4/en:3.1.0", splits=of), splits=[*splits])
+        for of in (None, splits)
+    )
+    other = Task(
+        source=seqio.FunctionDataSource(
+            lambda split, shuffle_files: None, splits=["train"]
+        ),
+        splits=["train"],
+    )
+    for task in (plain, mapped, other):
+        assert data_checks.has_split(task, "train")
+        assert not data_checks.has_split(task, "test")
+    assert data_checks.has_split(plain, "train[:10]+validation[5%:]")
+    assert not data_checks.has_split(mapped, "train[:10]")
+    assert not data_checks.has_split(other, "train[:10]")
+
+
+def test_a_file_by_two_paths(tmp_path, monkeypatch):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a").write_text("text\n")
+    monkeypatch.chdir(tmp_path)
+    sources = [
+        seqio.TextLineDataSource({"train": path}) for path in ("d/a", f"{tmp_path}/d/a")
+    ]
+    assert guidance.overlap(sources[0], "train", sources[1], "train") is True
 
 
 def test_a_file_in_both_splits(tmp_path):

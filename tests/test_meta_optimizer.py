@@ -82,11 +82,27 @@ def test_what_is_no_information_is_not_counted():
     after, skipped = definition.apply_hypergradient(state, nothing)
     assert not skipped
     jax.tree.map(np.testing.assert_array_equal, state, after)
-    for wrong in (np.nan, np.inf):
-        gradient = {"alpha": jnp.float32(wrong), "beta1": jnp.float32(1.0)}
-        after, skipped = definition.apply_hypergradient(state, gradient)
-        assert skipped
-        jax.tree.map(np.testing.assert_array_equal, state, after)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    "transformation",
+    [
+        optax.trace(0.5),
+        # Of these the direction is finite, or λ at its bound is.
+        optax.identity(),
+        optax.scale_by_sign(),
+        optax.chain(optax.clip(1.0), optax.scale_by_adam()),
+        optax.chain(optax.zero_nans(), optax.scale_by_adam()),
+    ],
+)
+def test_a_hypergradient_that_is_not_finite_moves_nothing(transformation, wrong):
+    definition = guided(transformation)
+    state = definition.init_state(PARAMS)
+    gradient = {"alpha": jnp.float32(wrong), "beta1": jnp.float32(1.0)}
+    after, skipped = definition.apply_hypergradient(state, gradient)
+    assert skipped
+    jax.tree.map(np.testing.assert_array_equal, state, after)
 
 
 def test_it_is_trained_with():

@@ -1,5 +1,6 @@
 """What OptaxOptimizer takes and refuses, and transformations that are made of others."""
 
+import functools
 from typing import NamedTuple
 
 from flax import core, traverse_util
@@ -291,6 +292,19 @@ def test_arguments_may_be_keyword_arguments_masks_and_arrays():
 def test_what_optax_cannot_learn_is_refused(base, names, message):
     with pytest.raises(ValueError, match=message):
         guided.GuidedOptimizer(base, names, 0.1)
+
+
+def test_a_function_that_wraps_another_is_called_itself():
+    @functools.wraps(optax.sgd)
+    def clipped(learning_rate, **arguments):
+        return optax.chain(optax.clip(0.5), optax.sgd(learning_rate, **arguments))
+
+    definition = OptaxOptimizer(clipped, momentum=0.5)
+    optimizer = definition.create({"w": jnp.zeros(3)})
+    optimizer = optimizer.apply_gradient({"w": jnp.full(3, 100.0)}, learning_rate=1.0)
+    np.testing.assert_array_equal(optimizer.target["w"], np.full(3, -0.5))
+    learned = guided.GuidedOptimizer(definition, ["alpha"], 1e-3)
+    assert learned._closed_form.names == []
 
 
 def test_arguments_that_choose_the_program_cannot_be_learned():

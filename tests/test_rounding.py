@@ -77,6 +77,18 @@ def test_every_array_of_a_tree_is_rounded_by_itself():
     )
 
 
+@pytest.mark.parametrize("dtype", rounding.DTYPES)
+def test_arrays_of_another_dtype_are_taken_as_float32(dtype):
+    x = jnp.arange(1.0, 9.0)
+    kept, cast = (
+        rounding.compress(y, dtype, seed=0) for y in (x.astype(jnp.bfloat16), x)
+    )
+    jax.tree.map(np.testing.assert_array_equal, kept, cast)
+    assert [y.dtype for y in jax.tree.leaves(kept)] == [
+        y.dtype for y in jax.tree.leaves(cast)
+    ]
+
+
 @pytest.mark.parametrize(
     ("dtype", "bytes_each"), [("float32", 4), ("bfloat16", 2), ("int8", 1)]
 )

@@ -422,7 +422,7 @@ def _rows(file: pathlib.Path, header: Sequence[str]) -> list[Mapping[str, str]]:
                 f"{file} has the columns {','.join(reader.fieldnames or ())}, and this "
                 f"study writes {','.join(header)}"
             )
-        rows = [*reader]
+        rows: list[Mapping[str, str]] = [*reader]
     for number, row in enumerate(rows, 2):
         if None in row or None in row.values():
             raise ValueError(
