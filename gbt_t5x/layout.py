@@ -50,7 +50,8 @@ def page(names: Sequence[str], groups: Sequence[str]) -> layout_pb2.Layout:
     else:
         of_all = f"{len(groups)} groups"
         charts.append(_lines("learning rate of the schedule", "learning_rate"))
-        charts.append(_range(f"effective learning rate, {of_all}", _EFFECTIVE))
+        if "alpha" in names:
+            charts.append(_range(f"effective learning rate, {of_all}", _EFFECTIVE))
         charts += [_range(f"{name}, {of_all}", name) for name in names]
     return layout_pb2.Layout(category=[layout_pb2.Category(title=_PAGE, chart=charts)])
 

@@ -21,6 +21,20 @@ _SETTINGS = {
 # Arrays of optimizer states that average gradients or steps: of T5X's Adafactor, of
 # optax's Adam and Lion, SGD and Adafactor.
 _MOMENTUM = ("m", "mu", "mu_decay", "trace", "ema")
+# States of optax transformations that keep no momentum, or keep it by those names.
+_KNOWN_STATES = {
+    *(
+        "AdamState",
+        "EmaState",
+        "EmptyState",
+        "FactoredState",
+        "MaskedNode",
+        "MaskedState",
+    ),
+    *("PartitionState", "ScaleByAdamState", "ScaleByAmsgradState", "ScaleByBeliefState"),
+    *("ScaleByLionState", "ScaleByRmsState", "ScaleByRmsWithCountState"),
+    *("ScaleByRssState", "TraceState", "TrustRatioState"),
+}
 # In float32 the derivative of Adafactor's v^-1/2 overflows where v is smaller.
 _SMALLEST_ADAFACTOR_EPSILON = 1e-18
 
@@ -98,6 +112,26 @@ def not_all_zero(grad: jax.Array) -> jax.Array:
     return jnp.where(jnp.any(grad != 0.0), grad, jnp.full_like(grad, 1e-20))
 
 
+def check_momentum(base: optimizers.OptimizerDef, params: Any) -> None:
+    """Raises ValueError for an optimizer of which `momentum` may not find all."""
+    if not isinstance(base, optax_optimizer.OptaxOptimizer):
+        return
+    is_state = lambda x: isinstance(x, tuple) and hasattr(x, "_fields")
+
+    def classes(tree: Any) -> set[str]:
+        parts = jax.tree.leaves(tree, is_leaf=lambda x: x is not tree and is_state(x))
+        found = {type(tree).__name__} if is_state(tree) else set()
+        return found.union(*(classes(x) for x in parts if is_state(x) and x is not tree))
+
+    unknown = classes(base.optax_state_shape(params)) - _KNOWN_STATES
+    if unknown:
+        raise ValueError(
+            "DISCOUNT > 0 carries momentum from step to step, and what "
+            f"{', '.join(sorted(unknown))} of {type(base.hyper_params).__name__} keeps "
+            "is not known: set DISCOUNT = 0.0, or None with a held-out batch"
+        )
+
+
 def momentum(param_states: Any) -> dict[str, Any]:
     """Name -> array, of those of an optimizer's state that are momentum.
 
@@ -124,4 +158,8 @@ def _is_momentum(path: Any) -> bool:
     *_, last = path
     if isinstance(last, jax.tree_util.GetAttrKey):  # T5X's, inside a parameter's state
         return last.name in _MOMENTUM
-    return any(getattr(key, "key", None) in _MOMENTUM for key in path)
+    # Of an optax state: below numbers and masks, and above the parameter's own path.
+    keys = [str(getattr(key, "key", "")) for key in path]
+    while keys[0].isdecimal() or keys[0] in ("inner_state", "inner_states"):
+        keys = keys[1 + (keys[0] == "inner_states") :]  # with a partition's label
+    return keys[0] in _MOMENTUM

@@ -172,6 +172,8 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
 
     def init_state(self, params: Any) -> GuidedState:
         base_state = self._base.init_state(params)
+        if self._discount:
+            learnable.check_momentum(self._base, params)
         shape = (len(self.group_names(params)),) if self._groups else ()
         raw = {h.name: jnp.full(shape, h.raw) for h in self._hyperparams}
         state = GuidedState(

@@ -175,7 +175,8 @@ def _check_dtype(folder: str, sensitivity_dtype: str) -> None:
     if found not in (None, sensitivity_dtype):
         raise ValueError(
             f"{folder} keeps sensitivities in {found}, and the run is to keep them in "
-            f"{sensitivity_dtype}: set SENSITIVITY_DTYPE = {found!r}"
+            f"{sensitivity_dtype}: set SENSITIVITY_DTYPE = {found!r}, and guide by what "
+            "guided it (DISCOUNT, next_batch.gin)"
         )
 
 

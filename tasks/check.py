@@ -141,9 +141,13 @@ def survey_of(options: argparse.Namespace) -> dict[str, Any]:
                     "--guidance_split (GUIDANCE_SPLIT), or guide by the next training "
                     "batch, --next_batch, which needs none"
                 )
-    parts = [(task, name) for task in tasks for name in task.splits]
-    if not options.next_batch and split not in tasks[0].splits:
-        parts += [(task, split) for task in tasks if data_checks.has_split(task, split)]
+    wanted = [] if options.next_batch else [split]
+    parts = [
+        (task, name)
+        for task in tasks
+        for name in dict.fromkeys([*task.splits, *wanted])
+        if data_checks.has_split(task, name)
+    ]
     progress = commands.Progress(len(parts), "splits", after=3.0)
     limits = survey.Limits(options.examples, options.seconds)
     vocabularies = _vocabularies(tasks[0])
@@ -157,7 +161,7 @@ def survey_of(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "task": options.task,
         "tasks": {task.name: type(task.source).__name__ for task in tasks},
-        "rates": _rates(provider, tasks),
+        "rates": _rates(provider, trained or tasks),
         "vocabularies": vocabularies,
         "task_feature_lengths": lengths,
         "examples": limits.examples,
@@ -169,7 +173,7 @@ def survey_of(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _rates(provider: Any, tasks: Sequence[Any]) -> dict[str, float]:
-    """Task -> its share of a mixture; {} of a task."""
+    """Task -> its share of a mixture's training data; {} of a task."""
     import seqio
 
     if not isinstance(provider, seqio.Mixture):

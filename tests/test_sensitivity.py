@@ -10,10 +10,17 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 from t5x import adafactor
 
-from gbt_t5x import groups as groups_lib, hyperparams, optax_optimizer, optimizers
+from gbt_t5x import (
+    groups as groups_lib,
+    hyperparams,
+    learnable,
+    optax_optimizer,
+    optimizers,
+)
 import tiny
 
 LEARNING_RATE = 0.05
@@ -406,6 +413,29 @@ def test_a_dtype_that_no_sensitivity_has_is_refused(discount, dtype, message):
             discount=discount,
             sensitivity_dtype=dtype,
         )
+
+
+@pytest.mark.parametrize(
+    ("transformation", "state"),
+    [
+        (optax.sm3, "ScaleBySM3State"),
+        (optax.contrib.schedule_free_adamw, "ScheduleFreeState"),
+    ],
+)
+def test_momentum_that_is_not_known_is_not_carried(transformation, state):
+    base = optax_optimizer.OptaxOptimizer(transformation)
+    params = {"w": jnp.ones((4, 4))}
+    optimizers.GuidedOptimizer(base, ["alpha"], 0.1, discount=0.0).init_state(params)
+    definition = optimizers.GuidedOptimizer(base, ["alpha"], 0.1, discount=0.5)
+    with pytest.raises(ValueError, match=f"what {state} of .* not known: set DISCOUNT"):
+        definition.init_state(params)
+
+
+def test_a_parameter_named_as_momentum_is_none():
+    base = optax_optimizer.OptaxOptimizer(optax.adamw)
+    params = {"m": jnp.ones(3), "w": {"mu": jnp.ones(2)}}
+    found = learnable.momentum(base.init_state(params).param_states)
+    assert sorted(found) == ["0.mu.m", "0.mu.w.mu"]
 
 
 @pytest.mark.parametrize("discount", [-0.1, 1.0, float("nan")])
