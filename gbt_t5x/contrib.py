@@ -16,7 +16,7 @@ from t5x import trainer
 
 from gbt_t5x import optax_optimizer
 
-_NOT_MUON = ("embedding", "rel_embedding")
+_NOT_MUON = ("embedding", "rel_embedding", "logits_dense")
 
 
 def prodigy(
@@ -48,7 +48,9 @@ def muon(
     eps: Any = 1e-8,
     weight_decay: Any = 0.0,
 ) -> optax.GradientTransformation:
-    """`optax.contrib.muon`, of updates as large as AdamW's, embeddings left to AdamW.
+    """`optax.contrib.muon`, of updates as large as AdamW's.
+
+    Embeddings and the output layer are left to AdamW.
 
     Args:
         learning_rate: of both.
@@ -72,7 +74,7 @@ def muon(
 
 
 def _hidden_matrices(params: Any) -> Any:
-    """Muon's axes of the parameters that are matrices and no embeddings, else None."""
+    """Muon's axes of the parameters that are hidden matrices, else None."""
 
     def axes(path: Any, x: Any) -> contrib.MuonDimensionNumbers | None:
         names = [str(getattr(key, "key", key)) for key in path]

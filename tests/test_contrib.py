@@ -82,7 +82,7 @@ def test_a_schedule_free_run_trains_and_evaluates(tmp_path):
     assert step == int(state.step) == 2
 
 
-def test_embeddings_are_left_to_adam():
+def test_embeddings_and_the_output_layer_are_left_to_adam():
     with tiny.make_trainer(
         OptaxOptimizer(contrib.muon),
         t5x_trainer.Trainer,
@@ -100,6 +100,9 @@ def test_embeddings_are_left_to_adam():
     assert all(path.endswith("kernel") for path in shapes["muon"])
     ends = {path.rpartition("/")[2] for path in shapes["adam"]}
     assert ends == {"embedding", "rel_embedding", "scale"}
+    kernel = {"kernel": np.ones((2, 3))}
+    layers = contrib._hidden_matrices({"logits_dense": kernel, "wi": kernel})
+    assert layers["logits_dense"]["kernel"] is None and layers["wi"]["kernel"] is not None
 
 
 def test_prodigy_is_that_of_optax():
