@@ -158,8 +158,10 @@ def _is_momentum(path: Any) -> bool:
     *_, last = path
     if isinstance(last, jax.tree_util.GetAttrKey):  # T5X's, inside a parameter's state
         return last.name in _MOMENTUM
-    # Of an optax state: below numbers and masks, and above the parameter's own path.
+    # Of an optax state: below a group, numbers and masks, and above the parameter's path.
     keys = [str(getattr(key, "key", "")) for key in path]
+    if not keys[0].isdecimal() and keys[1:] and keys[1].isdecimal():
+        keys = keys[1:]
     while keys[0].isdecimal() or keys[0] in ("inner_state", "inner_states"):
         keys = keys[1 + (keys[0] == "inner_states") :]  # with a partition's label
     return keys[0] in _MOMENTUM

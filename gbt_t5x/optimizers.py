@@ -246,12 +246,8 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
         return new_params, new_state
 
     def _hyper_params(self, hyper_params: Any, raw: Mapping[str, Any]) -> Any:
-        """The base optimizer's hyper-parameters with the learned ones in their place.
-
-        Those of a checkpoint may be outside of narrower bounds.
-        """
-        inside = {h.name: h.project(raw[h.name]) for h in self._hyperparams}
-        return self._with_values(hyper_params, hyperparams_lib.values(inside))
+        """The base optimizer's hyper-parameters with the learned ones in their place."""
+        return self._with_values(hyper_params, hyperparams_lib.values(raw))
 
     def _new_sensitivity(
         self, of_kind: Callable[..., Any], state: SensitiveState, step: jax.Array

@@ -39,7 +39,7 @@ def compress(tree: Any, dtype: str, seed: jax.typing.ArrayLike) -> Any:
     [  15 -127] 0.02
 
     Args:
-        tree: of arrays, which are taken as float32.
+        tree: of arrays, which are taken as float32 unless they stay as they are.
         dtype: one of `DTYPES`.
         seed: (), a whole number.
 
@@ -48,7 +48,6 @@ def compress(tree: Any, dtype: str, seed: jax.typing.ArrayLike) -> Any:
     """
     rounded = {"float32": lambda x, _: x, "bfloat16": _to_bfloat16, "int8": _to_int8}
     leaves, structure = jax.tree.flatten(tree)
-    leaves = [x.astype(jnp.float32) for x in leaves]
     first = jnp.asarray(seed, jnp.uint32) * np.uint32(len(leaves))
     kept = [rounded[dtype](x, first + np.uint32(i)) for i, x in enumerate(leaves)]
     return jax.tree.unflatten(structure, kept)
@@ -82,6 +81,7 @@ def _expand(x: Any) -> jax.Array:
 
 
 def _to_bfloat16(x: jax.Array, seed: jax.Array) -> jax.Array:
+    x = x.astype(jnp.float32)
     bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
     bits = bits + (_random_bits(x.shape, seed) >> 16) & np.uint32(0xFFFF0000)
     rounded = jax.lax.bitcast_convert_type(bits, jnp.float32)
@@ -89,6 +89,7 @@ def _to_bfloat16(x: jax.Array, seed: jax.Array) -> jax.Array:
 
 
 def _to_int8(x: jax.Array, seed: jax.Array) -> Scaled:
+    x = x.astype(jnp.float32)
     scale = jnp.max(jnp.abs(x)) / 127
     multiples = x * jnp.where(scale > 0, 1 / scale, 0)
     uniform = (_random_bits(x.shape, seed) >> 8).astype(jnp.float32) * 2**-24

@@ -243,22 +243,6 @@ def test_a_fixed_mean_is_kept_while_the_groups_move():
     np.testing.assert_allclose(same.hyperparams["alpha"], np.log([2.0, 2.0]), rtol=1e-6)
 
 
-def test_a_checkpoint_from_outside_of_narrower_bounds_is_taken_at_the_bound():
-    wide, narrow = (
-        _guided(["alpha"], bounds=bounds) for bounds in (None, {"alpha": (0.5, 1.5)})
-    )
-    params = {"w": jnp.arange(1.0, 5.0)}
-    grads = jax.tree.map(jnp.ones_like, params)
-    moved = []
-    for definition, alpha in ((wide, 1.5), (narrow, 4.0)):
-        optimizer = definition.create(params)
-        raw = {"alpha": jnp.float32(np.log(alpha))}
-        state = optimizer.state.replace(hyperparams=raw)
-        new = optimizer.replace(state=state).apply_gradient(grads, learning_rate=0.1)
-        moved.append(new.target)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), *moved)
-
-
 @pytest.mark.parametrize("groups", [None, GROUPS])
 @pytest.mark.parametrize("bounds", [None, {"beta1": (0.25, 0.75), "alpha": (0.5, 4.0)}])
 def test_at_the_end_of_its_interval_lambda_waits_and_comes_back(groups, bounds):

@@ -77,7 +77,7 @@ def test_every_array_of_a_tree_is_rounded_by_itself():
     )
 
 
-@pytest.mark.parametrize("dtype", rounding.DTYPES)
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_arrays_of_another_dtype_are_taken_as_float32(dtype):
     x = jnp.arange(1.0, 9.0)
     kept, cast = (

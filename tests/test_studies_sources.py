@@ -103,7 +103,7 @@ def test_the_study_is_trained_and_reported(tmp_path, monkeypatch, capsys):
 
 def test_macros_are_those_of_gin():
     found = macros.read(["gbt_t5x/gin/wmt19_guided.gin"], ["A = %B", "B = [1, %A]"])
-    expected = gin_runs.bindings_of("gin/wmt19_guided.gin", "A = %B", "B = [1, 2]")
+    expected = gin_runs.bindings_of("gin/wmt19_guided.gin")
     for name in ("BATCH_SIZE", "META_LEARNING_RATE", "TRAIN_STEPS", "HYPERPARAMS"):
         assert repr(found[name]) == repr(eval(expected[name])), name
     assert found["GUIDANCE_BATCH_SIZE"] == found["BATCH_SIZE"]
