@@ -1,5 +1,6 @@
 """Fine-tuning from gin: what a run takes over from a checkpoint, and what it does not."""
 
+import ast
 import os
 import pathlib
 import re
@@ -17,6 +18,7 @@ import text_runs
 
 TASK = "offline_kind"
 STEPS = 2  # of pre-training, as in gin_runs.TINY
+FINETUNE = "gin/t5_small_finetune_baseline.gin"
 KEEP = "RESET = None"
 KEPT = "target/.*|.*/(v|v_row|v_col)|state/step"  # in any case
 FRESH = {"state/hyperparams/alpha": 0.0, "state/hyperparams/beta1": np.log(0.9 / 0.1)}
@@ -83,6 +85,16 @@ def test_parameters_are_kept_and_hyperparams_reset(kind, source, pretrained, tmp
         np.testing.assert_allclose(state[key], FRESH[key], rtol=1e-6)
         assert source == "baseline" or saved[key] != state[key], "nothing was learned"
     assert not any(state[key].any() for key in names(state, ".*meta_state.*"))
+
+
+def test_momentum_of_optax_starts_anew_too():
+    ((pattern, replaced),) = ast.literal_eval(gin_runs.bindings_of(FINETUNE)["RESET"])
+    assert replaced is None
+    anew = ("decoder/w/m", "0/mu/decoder/w", "0/mu_decay", "1/trace/w", "4/ema/w")
+    kept = ("decoder/w/v_row", "0/nu/decoder/w", "0/nu_decay", "0/count", "4/v/w")
+    for path in (*anew, *kept):
+        found = re.fullmatch(pattern, f"state/param_states/{path}")
+        assert bool(found) == (path in anew), path
 
 
 def test_guided_run_keeps_what_a_guided_run_learned(pretrained, tmp_path):
