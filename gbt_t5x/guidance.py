@@ -201,8 +201,9 @@ def _tfds_slices(source: seqio.TfdsDataSource, split: str) -> list[Slice]:
     spec = loader._map_split(split)
     instruction = tfds.core.ReadInstruction.from_spec(spec)
     parts = instruction.to_absolute(_HugeSplits())
-    units = [_unit(part) for part in str(spec).split("+")]
-    if not isinstance(spec, str):  # a ReadInstruction
+    if isinstance(spec, str):
+        units = [_unit(part) for part in spec.split("+")]
+    else:  # a ReadInstruction, which does not say
         units = ["shard"] * len(parts)
     if loader.is_memoized(split):  # as once it was read
         known = loader._get_builder(split).info.splits
@@ -223,6 +224,7 @@ def _tfds_slices(source: seqio.TfdsDataSource, split: str) -> list[Slice]:
 def _unit(part: str) -> str:
     """What the bounds of 'train[:10]' are counted in, as `Slice` says."""
     bounds = part.partition("[")[2]
-    if "%" in bounds or "shard" in bounds:
-        return "%" if "shard" not in bounds else "shard"
+    for unit in ("shard", "%"):
+        if unit in bounds:
+            return unit
     return "end" if "-" in bounds else "examples" if bounds else ""

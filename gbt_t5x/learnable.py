@@ -23,17 +23,10 @@ _SETTINGS = {
 _MOMENTUM = ("m", "mu", "mu_decay", "trace", "ema")
 # States of optax transformations that keep no momentum, or keep it by those names.
 _KNOWN_STATES = {
-    *(
-        "AdamState",
-        "EmaState",
-        "EmptyState",
-        "FactoredState",
-        "MaskedNode",
-        "MaskedState",
-    ),
-    *("PartitionState", "ScaleByAdamState", "ScaleByAmsgradState", "ScaleByBeliefState"),
-    *("ScaleByLionState", "ScaleByRmsState", "ScaleByRmsWithCountState"),
-    *("ScaleByRssState", "TraceState", "TrustRatioState"),
+    *("AdamState", "EmaState", "EmptyState", "FactoredState", "MaskedNode"),
+    *("MaskedState", "PartitionState", "ScaleByAdamState", "ScaleByAmsgradState"),
+    *("ScaleByBeliefState", "ScaleByLionState", "ScaleByRmsState"),
+    *("ScaleByRmsWithCountState", "ScaleByRssState", "TraceState", "TrustRatioState"),
 }
 # In float32 the derivative of Adafactor's v^-1/2 overflows where v is smaller.
 _SMALLEST_ADAFACTOR_EPSILON = 1e-18
@@ -116,14 +109,15 @@ def check_momentum(base: optimizers.OptimizerDef, params: Any) -> None:
     """Raises ValueError for an optimizer of which `momentum` may not find all."""
     if not isinstance(base, optax_optimizer.OptaxOptimizer):
         return
-    is_state = lambda x: isinstance(x, tuple) and hasattr(x, "_fields")
+    found = set()
 
-    def classes(tree: Any) -> set[str]:
-        parts = jax.tree.leaves(tree, is_leaf=lambda x: x is not tree and is_state(x))
-        found = {type(tree).__name__} if is_state(tree) else set()
-        return found.union(*(classes(x) for x in parts if is_state(x) and x is not tree))
+    def visit(node: Any) -> bool:
+        if isinstance(node, tuple) and hasattr(node, "_fields"):
+            found.add(type(node).__name__)
+        return False
 
-    unknown = classes(base.optax_state_shape(params)) - _KNOWN_STATES
+    jax.tree.leaves(base.optax_state_shape(params), is_leaf=visit)
+    unknown = found - _KNOWN_STATES
     if unknown:
         raise ValueError(
             "DISCOUNT > 0 carries momentum from step to step, and what "
@@ -162,6 +156,6 @@ def _is_momentum(path: Any) -> bool:
     keys = [str(getattr(key, "key", "")) for key in path]
     if not keys[0].isdecimal() and keys[1:] and keys[1].isdecimal():
         keys = keys[1:]
-    while keys[0].isdecimal() or keys[0] in ("inner_state", "inner_states"):
+    while keys and (keys[0].isdecimal() or keys[0] in ("inner_state", "inner_states")):
         keys = keys[1 + (keys[0] == "inner_states") :]  # with a partition's label
-    return keys[0] in _MOMENTUM
+    return bool(keys) and keys[0] in _MOMENTUM

@@ -176,15 +176,14 @@ def test_slices_once_sizes_are_known(train, held_out, overlap, monkeypatch):
 
 
 def test_slices_are_of_tfds_without_a_map_of_splits():
-    class Task(types.SimpleNamespace):
-        pass
-
     splits = {"train": "train[10:]", "validation": "validation"}
     plain, mapped = (
-        Task(source=seqio.TfdsDataSource("c4/en:3.1.0", splits=of), splits=[*splits])
+        types.SimpleNamespace(
+            source=seqio.TfdsDataSource("c4/en:3.1.0", splits=of), splits=[*splits]
+        )
         for of in (None, splits)
     )
-    other = Task(
+    other = types.SimpleNamespace(
         source=seqio.FunctionDataSource(
             lambda split, shuffle_files: None, splits=["train"]
         ),

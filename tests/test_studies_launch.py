@@ -150,6 +150,7 @@ def test_failures_may_be_recorded(diverged, folder, capfd):
         assert trained == {name: [folder / name / "0"] for name in "abc"}
         assert failures.keys() == {folder / "a/0", folder / "c/0"}
         assert f"status 1, error: set {diverged} to nothing" in failures[folder / "c/0"]
+        assert failures[folder / "c/0"].endswith("(c/0/log.txt)")  # of no machine
         assert {name: len(lines) for name, lines in ran(folder).items()} == {
             "a/0": runs_of_a,
             "b/0": 1,

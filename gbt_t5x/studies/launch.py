@@ -69,7 +69,8 @@ def train(
         seeds: RANDOM_SEED of the runs.
         jobs: runs at once.
         failures: where given, runs that fail are no error: here is entered what went
-            wrong, by MODEL_DIR. One whose loss was not finite is not tried again.
+            wrong, by MODEL_DIR, with paths inside of the folder. One whose loss was not
+            finite is not tried again.
         progress: counts these runs among others; of them alone by default.
 
     Returns:
@@ -96,7 +97,11 @@ def train(
         for seed in dict.fromkeys(seeds)
         for variant in variants
     ]
-    _run(planned, jobs, failures, progress)
+    found: dict[pathlib.Path, str] | None = None if failures is None else {}
+    _run(planned, jobs, found, progress)
+    if failures is not None and found:
+        inside = {run: text.replace(f"{root}/", "") for run, text in found.items()}
+        failures.update(inside)
     return {
         variant.name: [root / variant.name / str(seed) for seed in dict.fromkeys(seeds)]
         for variant in variants

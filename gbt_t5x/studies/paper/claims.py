@@ -292,17 +292,12 @@ def _both_on_t5(results: measured.Results) -> list[Evidence]:
 
 
 def _finetuned(results: measured.Results) -> list[Evidence]:
-    of_tasks: dict[str, list[list[float]]] = {}
-    metrics = {(row["task"], row["metric"]): 0 for row in results.rows("table_3")}
-    for task, metric in metrics:
-        guided, base = (
-            results.by_seed("table_3", "value", task=task, metric=metric, pretrained=name)
-            for name in ("alpha_beta1", "base")
-        )
-        of_tasks.setdefault(task, []).append(differences(guided, base))
-    # Of each seed the mean over a task's metrics, then over the tasks.
-    gains = {task: _means(of_metrics) for task, of_metrics in of_tasks.items()}
-    average = _means([*gains.values()])
+    base = results.of_tasks("base")
+    gains = {
+        task: differences(guided, base[task])
+        for task, guided in results.of_tasks("alpha_beta1").items()
+    }
+    average = [statistics.fmean(of_seed) for of_seed in zip(*gains.values(), strict=True)]
     better = [is_above(gain) for gain in gains.values()]
     listed = ", ".join(f"{task} {statistics.fmean(g):+.1f}" for task, g in gains.items())
     return [
@@ -312,11 +307,6 @@ def _finetuned(results: measured.Results) -> list[Evidence]:
         ),
         Evidence(f"{_count(better)} tasks are better: {listed}.", _share(better)),
     ]
-
-
-def _means(several: Sequence[Sequence[float]]) -> list[float]:
-    """Of the first values, of the second ones, and so on."""
-    return [statistics.fmean(values) for values in zip(*several, strict=True)]
 
 
 def _cause(results: measured.Results) -> list[Evidence]:

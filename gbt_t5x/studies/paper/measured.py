@@ -16,6 +16,7 @@ import csv
 import dataclasses
 import math
 import pathlib
+import statistics
 from typing import Any
 
 from gbt_t5x.studies import runs
@@ -219,6 +220,29 @@ class Results:
             )
         return unguided[0], guided
 
+    @property
+    def sizes(self) -> dict[str, str]:
+        """Name -> value, of size.csv."""
+        return {row["name"]: row["value"] for row in self.rows("size")}
+
+    def of_tasks(self, pretrained: str) -> dict[str, dict[int, float]]:
+        """Task -> seed -> the mean of its metrics in Table 3."""
+        found: dict[str, dict[int, float]] = {}
+        for task in dict.fromkeys(row["task"] for row in self.rows("table_3")):
+            which = {"task": task, "pretrained": pretrained}
+            metrics = dict.fromkeys(
+                r["metric"] for r in self.rows("table_3") if r["task"] == task
+            )
+            columns = [
+                self.by_seed("table_3", "value", metric=metric, **which)
+                for metric in metrics
+            ]
+            found[task] = {
+                seed: statistics.fmean(column[seed] for column in columns)
+                for seed in columns[0]
+            }
+        return found
+
     def hours(self, part: str) -> float | None:
         """What the runs of a part took, one after the other, if that is known.
 
@@ -226,7 +250,7 @@ class Results:
             ValueError: it is no number.
         """
         of_part = f"hours {part}"
-        text = {row["name"]: row["value"] for row in self.rows("size")}.get(of_part)
+        text = self.sizes.get(of_part)
         try:
             return None if text is None else float(text)
         except ValueError as error:

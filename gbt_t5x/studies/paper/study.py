@@ -56,7 +56,7 @@ class Study:
         self._write("size", [*self._sizes(part)])
 
     def _check_size(self) -> None:
-        there = {row["name"]: row["value"] for row in measured.read(self.results, "size")}
+        there = measured.Results(self.results).sizes
         here = self._size.texts()
         others = [name for name in here if name in there and there[name] != here[name]]
         if others:
@@ -227,7 +227,7 @@ class Study:
         """How much is trained, and the hours of the runs of every part so far."""
         for name, value in self._size.texts().items():
             yield {"name": name, "value": value}
-        before = {r["name"]: r["value"] for r in measured.read(self.results, "size")}
+        before = measured.Results(self.results).sizes
         hours = sum(map(launch.seconds, self._made)) / 3600
         of_parts = before | {f"hours {part}": f"{hours:.2f}"}
         for name, value in sorted(of_parts.items()):

@@ -75,7 +75,7 @@ def make(source: pathlib.Path, page: pathlib.Path) -> None:
         ValueError: no numbers are there, or in another form.
     """
     results = measured.Results(source)
-    size = {row["name"]: row["value"] for row in results.rows("size")}
+    size = results.sizes
     missing = [name for name in vars(experiments.WHOLE) if name not in size]
     if missing:
         raise ValueError(
@@ -176,7 +176,7 @@ def _figure(
 def _limits(lines: Sequence[figures.Line]) -> tuple[float, float] | None:
     """The losses that are shown where some have diverged: up to the start's."""
     highest = [max((line.high or line.curve).values()) for line in lines]
-    top = max([*lines[0].curve.values()])
+    top = max(lines[0].curve.values())
     if max(highest) < 2 * top:
         return None
     lowest = min(min((line.low or line.curve).values()) for line in lines)
@@ -290,12 +290,8 @@ def _table_3(results: measured.Results) -> list[Table]:
             )
             for task, metric in metrics
         }
-        average = {}
-        for seed in columns[metrics[0]]:
-            of_tasks: dict[str, list[float]] = {}
-            for (task, _), values in columns.items():
-                of_tasks.setdefault(task, []).append(values[seed])
-            average[seed] = statistics.fmean(map(statistics.fmean, of_tasks.values()))
+        tasks = [*results.of_tasks(kind).values()]
+        average = {seed: statistics.fmean(t[seed] for t in tasks) for seed in tasks[0]}
         cells.append([name, *map(_cell, columns.values()), _cell(average)])
     header = ["", *(f"{task} {metric}" for task, metric in metrics), "average"]
     caption = "Table 3: fine-tuned with T5's settings after pre-training"
