@@ -1,32 +1,23 @@
 """A T5X optimizer whose hyper-parameters are part of its state."""
 
-from collections.abc import Callable, Mapping, Sequence
-import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flax import struct
 import jax
 import jax.numpy as jnp
 import optax
-from t5x import adafactor, optimizers
+from t5x import optimizers
 
 from gbt_t5x import (
-    closed_form,
     groups as groups_lib,
-    hypergradient as hypergradient_lib,
     hyperparams as hyperparams_lib,
     learnable,
     meta_optimizer as meta_optimizer_lib,
-    optax_state,
     optimizer_checks,
-    ordering,
-    rounding,
+    sensitivities as sensitivities_lib,
     wrapper,
 )
-
-# A sensitivity this large does not last: with a gradient of 1, the square that Adam takes
-# of the hypergradient overflows a float32.
-_LARGEST_SENSITIVITY = 1e18
 
 
 class GuidedState(struct.PyTreeNode):
@@ -37,8 +28,7 @@ class GuidedState(struct.PyTreeNode):
         param_states: the base optimizer's.
         hyperparams: name -> raw λ, (), float32; with groups, (groups,), in the order of
             `GuidedOptimizer.group_names`.
-        meta_state: the meta-optimizer's, see `optax_state.pack`: Adam's moments of the
-            hypergradient, `mu` and `nu`, and its `count`.
+        meta_state: of `meta_optimizer.MetaOptimizer`.
     """
 
     step: jax.Array
@@ -51,11 +41,7 @@ class SensitiveState(GuidedState):
     """A state that remembers how λ moved the parameters.
 
     Attributes:
-        sensitivity: "params" -> name -> ∂θ/∂λ, like the parameters; where the discount
-            is not 0, "momentum" -> name -> that of `learnable.momentum`. In the form of
-            `rounding.compress`. Where `closed_form` gives ∂θ/∂λ, "rate" too, (), the
-            schedule's, and of a decay ∂a/∂λ. Zero before the first update. See
-            `hypergradient`.
+        sensitivity: Z, see `sensitivities.Sensitivities`.
     """
 
     sensitivity: dict[str, Any]
@@ -140,24 +126,20 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
             )
             for name in hyperparams
         ]
-        self._meta_learning_rates = {
-            name: float(rate)
-            for name, rate in optimizer_checks.rates(
-                hyperparams, meta_learning_rate
-            ).items()
-        }
-        self._meta_optimizer = meta_optimizer_lib.make(meta_optimizer, hyperparams)
-        self._fixed_mean = frozenset(fixed_mean)
+        self._meta_optimizer = meta_optimizer_lib.MetaOptimizer(
+            meta_optimizer,
+            self._hyperparams,
+            optimizer_checks.rates(hyperparams, meta_learning_rate),
+            fixed_mean,
+        )
         self._discount = None if discount is None else float(discount)
-        self._dtype = optimizer_checks.sensitivity_dtype(sensitivity_dtype, discount)
-        self._closed_form = closed_form.ClosedForm(base, () if discount else hyperparams)
-        # A weight decay that follows the learning rate would be part of alpha's.
-        decay_follows = getattr(base.hyper_params, "weight_decay_rate_lr_exponent", None)
-        self._derives_beta1 = (
-            not discount
-            and isinstance(base, adafactor.Adafactor)
-            and {"alpha", "beta1"} <= set(hyperparams)
-            and not decay_follows
+        self._sensitivities = sensitivities_lib.Sensitivities(
+            base,
+            hyperparams,
+            self._hyper_params,
+            self._groups,
+            self._discount,
+            optimizer_checks.sensitivity_dtype(sensitivity_dtype, discount),
         )
 
     @property
@@ -180,36 +162,20 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
             step=base_state.step,
             param_states=base_state.param_states,
             hyperparams=raw,
-            meta_state=optax_state.pack(self._meta_optimizer.init(raw)),
+            meta_state=self._meta_optimizer.init(raw),
         )
         return self.with_sensitivity(state, params) if self.keeps_sensitivity else state
 
     def with_sensitivity(self, state: GuidedState, params: Any) -> SensitiveState:
         """A state whose updates leave Z in it, from Z = 0."""
-        parts = self._sensitive(params, state.param_states)
-        zeros = jax.tree.map(jnp.zeros_like, parts)
-        sensitivity = rounding.compress(zeros, self._dtype, state.step)
-        if self._closed_form.names:
-            sensitivity["rate"] = jnp.zeros((), float)
-        return SensitiveState(**vars(state), sensitivity=sensitivity)
+        zeros = self._sensitivities.zeros(params, state.param_states, state.step)
+        return SensitiveState(**vars(state), sensitivity=zeros)
 
     def without_sensitivity(self, state: GuidedState) -> GuidedState:
         """The inverse of `with_sensitivity`."""
         fields = dict(vars(state))
         del fields["sensitivity"]
         return GuidedState(**fields)
-
-    def _sensitive(self, params: Any, param_states: Any) -> dict[str, dict[str, Any]]:
-        """The sensitivities that are kept, of what is given for each part."""
-        derived = set(self._closed_form.names) - self._closed_form.kept
-        if self._derives_beta1:
-            derived = {"beta1"}
-        names = [h.name for h in self._hyperparams if h.name not in derived]
-        parts = {"params": dict.fromkeys(names, params)}
-        if self._discount:
-            momentum = learnable.momentum(param_states)
-            parts["momentum"] = dict.fromkeys(names, momentum)
-        return parts
 
     def apply_gradient(
         self, hyper_params: Any, params: Any, state: GuidedState, grads: Any
@@ -228,83 +194,15 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
             step=base_state.step, param_states=base_state.param_states
         )
         if isinstance(state, SensitiveState):
-            learned = self._hyper_params(hyper_params, state.hyperparams)
-
-            def of_kind(name, first):
-                if name not in self._closed_form.kept:
-                    return self._sensitivity_of(name, update, params, state, first)
-                of = functools.partial(self._closed_form.direction, name)
-                moments = new_state.param_states
-                if first is not None:
-                    moments = ordering.after(moments, first)
-                return {"params": self._of_groups(of, learned, params, moments, grads)}
-
-            sensitivity = self._new_sensitivity(of_kind, state, new_state.step)
-            if self._closed_form.names:
-                sensitivity["rate"] = jnp.asarray(hyper_params.learning_rate, float)
+            sensitivity = self._sensitivities.after(
+                update, hyper_params, params, state, new_state, grads
+            )
             new_state = new_state.replace(sensitivity=sensitivity)
         return new_params, new_state
 
     def _hyper_params(self, hyper_params: Any, raw: Mapping[str, Any]) -> Any:
         """The base optimizer's hyper-parameters with the learned ones in their place."""
         return self._with_values(hyper_params, hyperparams_lib.values(raw))
-
-    def _new_sensitivity(
-        self, of_kind: Callable[..., Any], state: SensitiveState, step: jax.Array
-    ) -> dict[str, Any]:
-        """The sensitivities that an update leaves, as they are kept.
-
-        Each kind's waits for the one before to be rounded: else XLA holds all of them as
-        float32.
-        """
-        names = list(state.sensitivity["params"])
-        parts = ("params", "momentum") if self._discount else ("params",)
-        kept: dict[str, dict[str, Any]] = {part: {} for part in parts}
-        largest = None
-        for i, name in enumerate(names):
-            new = of_kind(name, largest)
-            seed = step * len(names) + i
-            for part, z in rounding.compress(new, self._dtype, seed).items():
-                kept[part][name] = z
-            largest = max(jax.tree.leaves(kept["params"][name]), key=lambda x: x.size)
-        return kept
-
-    def _sensitivity_of(
-        self,
-        name: str,
-        update: Any,
-        params: Any,
-        state: SensitiveState,
-        first: jax.Array | None,
-    ) -> dict[str, Any]:
-        """Part of `SensitiveState.sensitivity` -> that of a kind, in float32.
-
-        ∂Ω/∂λ at `params`, and the discounted sensitivity before.
-        """
-        raw, param_states = state.hyperparams, state.param_states
-        if not self._discount:
-            of_step = lambda raw, _: update(raw, params, param_states)[0]
-            z = hypergradient_lib.sensitivity(of_step, raw, name, first=first)
-            return {"params": z}
-
-        def carry_on(raw, carry):
-            params, momentum = carry
-            new_params, new_state = update(
-                raw, params, learnable.replace_momentum(param_states, momentum)
-            )
-            return new_params, learnable.momentum(new_state.param_states)
-
-        parts = ("params", "momentum")
-        discounted = jax.tree.map(
-            # What is too large, or no number, begins anew.
-            lambda z: jnp.where(
-                jnp.abs(z) < _LARGEST_SENSITIVITY, self._discount * z, 0.0
-            ),
-            rounding.expand(tuple(state.sensitivity[part][name] for part in parts)),
-        )
-        carry = (params, learnable.momentum(param_states))
-        new = hypergradient_lib.sensitivity(carry_on, raw, name, carry, discounted, first)
-        return dict(zip(parts, new, strict=True))
 
     def hypergradient(
         self, params: Any, state: SensitiveState, grads: Any
@@ -319,70 +217,7 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
         Returns:
             name -> ĝ with respect to the raw numbers, (); with groups, (groups,).
         """
-        kept = rounding.expand(state.sensitivity["params"])
-        closed = self._closed_form.names
-        found = {k: self._inner(z, grads) for k, z in kept.items() if k not in closed}
-        if self._derives_beta1:
-            # θ' = θ - m' and m' = β1·m + (1 - β1)·α·d, with d the descent at α = 1, so
-            #   ∂θ'/∂(raw α)  = -(1 - β1)·α·d
-            #   ∂θ'/∂(raw β1) = -β1(1 - β1)·(m - α·d) = -(1 - β1)·m' - ∂θ'/∂(raw α).
-            beta1 = hyperparams_lib.values(state.hyperparams)["beta1"]
-            momentum = jax.tree.map(
-                lambda moments: moments.m,
-                state.param_states,
-                is_leaf=lambda x: hasattr(x, "m"),
-            )
-            if self._groups:
-                momentum = self._groups.merge(momentum, like=grads)
-            found["beta1"] = -(1 - beta1) * self._inner(momentum, grads) - found["alpha"]
-        # Not before the gradients are there, and one at a time: else XLA holds them all.
-        first = max(jax.tree.leaves(grads), key=lambda x: x.size)
-        for name in closed:
-            new, moments = ordering.after((params, state.param_states), first)
-            rate = state.sensitivity["rate"]
-            learned = self._hyper_params(
-                self.hyper_params.replace(learning_rate=rate), state.hyperparams
-            )
-            of = functools.partial(self._closed_form.sensitivity, name)
-            z = self._of_groups(of, learned, new, moments, kept.get(name))
-            found[name] = first = jnp.where(rate != 0, self._inner(z, grads), 0.0)
-        return {h.name: found[h.name] for h in self._hyperparams}
-
-    def _of_groups(
-        self,
-        function: Callable[..., Any],
-        hyper_params: Any,
-        params: Any,
-        param_states: Any,
-        tree: Any,
-    ) -> Any:
-        """What a function of these makes of every group, in one tree.
-
-        Args:
-            function: returns a tree like the parameters that it is given.
-            hyper_params: of `_hyper_params`.
-            params: like the parameters.
-            param_states: the base optimizer's.
-            tree: like the parameters, or None.
-        """
-        if not self._groups:
-            return function(hyper_params, params, param_states, tree)
-        parts = self._groups.split(params)
-        others = self._groups.split(tree) if tree else dict.fromkeys(parts)
-        found = {
-            group: function(values, part, param_states[group], others[group])
-            for (group, part), values in zip(parts.items(), hyper_params, strict=True)
-        }
-        return self._groups.merge(found, like=params)
-
-    def _inner(self, tree: Any, other: Any) -> jax.Array:
-        """Sum of the products of two trees like the parameters, (); (groups,)."""
-        # Not a dot product, whose precision accelerators lower.
-        products = jax.tree.map(lambda x, y: jnp.sum(x * y), tree, other)
-        if not self._groups:
-            return jax.tree.reduce(jnp.add, products)
-        parts = self._groups.split(products).values()
-        return jnp.stack([jax.tree.reduce(jnp.add, part) for part in parts])
+        return self._sensitivities.hypergradient(params, state, grads)
 
     def apply_hypergradient(
         self, state: GuidedState, hypergradient: Mapping[str, Any], loss: Any = ()
@@ -401,31 +236,10 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
             a number of ĝ_t, λ or Ω̂'s state with it are not finite. λ and that state are
             then what they were.
         """
-        old = state.hyperparams, state.meta_state
-        like = jax.eval_shape(self._meta_optimizer.init, state.hyperparams)
-        direction, new_state = self._meta_optimizer.update(
-            hypergradient, optax_state.unpack(state.meta_state, like), state.hyperparams
+        raw, meta_state, skipped = self._meta_optimizer.apply(
+            state.hyperparams, state.meta_state, hypergradient, loss
         )
-        moved = {
-            h.name: self._moved(h, state.hyperparams[h.name], direction[h.name])
-            for h in self._hyperparams
-        }
-        new = moved, optax_state.pack(new_state)
-        known = jnp.any(jnp.stack(list(hypergradient.values())) != 0)
-        finite = _all_finite((dict(hypergradient), new, loss))
-        raw, meta_state = jax.tree.map(
-            lambda new, old: jnp.where(known & finite, new, old), new, old
-        )
-        return state.replace(hyperparams=raw, meta_state=meta_state), ~finite
-
-    def _moved(
-        self, hyperparam: hyperparams_lib.HyperParam, raw: Any, direction: Any
-    ) -> Any:
-        """λ after a step of the meta-optimizer, in its interval."""
-        raw = raw - self._meta_learning_rates[hyperparam.name] * direction
-        if hyperparam.name in self._fixed_mean:
-            raw += hyperparam.raw - jnp.mean(raw)
-        return hyperparam.project(raw)
+        return state.replace(hyperparams=raw, meta_state=meta_state), skipped
 
     def at_bound(self, raw: Mapping[str, Any]) -> jax.Array:
         """How many raw numbers, of all groups, are at an end of their intervals, ()."""
@@ -449,14 +263,8 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
             meta_state=replicated(state.meta_state),
         )
         if isinstance(state, SensitiveState):
-            parts = self._sensitive(axes.target, axes.state.param_states)
-            sensitivity = replicated(state.sensitivity) | rounding.like(
-                parts, self._dtype
+            sensitivity = self._sensitivities.like(
+                axes.target, axes.state.param_states, rate=None
             )
             new_state = new_state.replace(sensitivity=sensitivity)
         return optimizer.replace(target=axes.target, state=new_state)
-
-
-def _all_finite(tree: Any) -> jax.Array:
-    """Whether every number is finite, ()."""
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))

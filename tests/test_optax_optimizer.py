@@ -304,7 +304,7 @@ def test_a_function_that_wraps_another_is_called_itself():
     optimizer = optimizer.apply_gradient({"w": jnp.full(3, 100.0)}, learning_rate=1.0)
     np.testing.assert_array_equal(optimizer.target["w"], np.full(3, -0.5))
     learned = guided.GuidedOptimizer(definition, ["alpha"], 1e-3)
-    assert learned._closed_form.names == []
+    assert learned._sensitivities.closed == []
 
 
 def test_arguments_that_choose_the_program_cannot_be_learned():
