@@ -7,7 +7,7 @@ import gin
 import pytest
 
 from gbt_t5x.studies import launch
-from gbt_t5x.studies.rivals import __main__ as rivals, candidates, plot, scoring
+from gbt_t5x.studies.rivals import __main__ as rivals, candidates, files, plot
 import gin_runs
 from written_runs import write_run
 
@@ -191,7 +191,7 @@ def test_a_file_tells_the_same(study, tmp_path, capsys):
     rivals.main([*source, "--csv", str(again), "--figure", str(figure)])
     assert capsys.readouterr().out == table and not asked
     assert figure.exists()
-    for path in (file, scoring.curves_path(file)):
+    for path in (file, files.curves_path(file)):
         assert (
             path.read_text()
             == (again.parent / path.name.replace("all", "again")).read_text()
@@ -275,14 +275,14 @@ def test_a_csv_file_of_something_else_is_an_error(tmp_path):
     file = tmp_path / "other.csv"
     file.write_text("step,loss\n1,2\n")
     with pytest.raises(ValueError, match="has the columns step,loss, and this study wri"):
-        scoring.read(file)
+        files.read(file)
 
 
 def test_csv_files_that_are_not_whole_are_errors(study, tmp_path, capsys):
     folder, _ = study
     rivals.main([*COMMAND, "--folder", str(folder)])
     file = folder / "rivals.csv"
-    of_curves = scoring.curves_path(file)
+    of_curves = files.curves_path(file)
     head, first, *others = of_curves.read_text().splitlines(keepends=True)
     rows = file.read_text().splitlines(keepends=True)
     for path, text, message in [
@@ -303,9 +303,9 @@ def test_csv_files_that_are_not_whole_are_errors(study, tmp_path, capsys):
         before = path.read_text()
         path.write_text(text)
         with pytest.raises(ValueError, match=re.escape(message)):
-            scoring.read(file)
+            files.read(file)
         path.write_text(before)
-    assert scoring.read(file).names
+    assert files.read(file).names
 
 
 def test_a_rival_has_one_colour_in_all_figures():

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pathlib
 
 from gbt_t5x.studies import commands, launch, tables
-from gbt_t5x.studies.rivals import candidates, scoring, study
+from gbt_t5x.studies.rivals import candidates, files, scoring, study
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -77,7 +77,7 @@ def _main(options: argparse.Namespace, bindings: Sequence[str]) -> None:
                 "--folder"
             )
         seeds = options.seeds or ()
-        results = scoring.read(options.source, budgets, seeds, options.only)
+        results = files.read(options.source, budgets, seeds, options.only)
     else:
         chosen = study.choose(candidates.rivals(options.corpus, bindings), options.only)
         if options.list:
@@ -93,7 +93,7 @@ def _main(options: argparse.Namespace, bindings: Sequence[str]) -> None:
         )
         csv, figure = csv or folder / "rivals.csv", figure or folder / "rivals.png"
     if csv:
-        scoring.write(results, csv)
+        files.write(results, csv)
     print(scoring.table(results, options.format), end="")
     if figure:
         from gbt_t5x.studies.rivals import plot  # which takes matplotlib
