@@ -53,12 +53,15 @@ def get_dataset(
             must be the same.
 
     Raises:
-        ValueError: the newest checkpoint in `model_dir` is of other data; or the position
-            cannot be saved.
+        ValueError: the newest checkpoint in `model_dir` is of other data, or has no
+            position; or the position cannot be saved.
     """
     identity = describe(cfg, num_shards)
-    if save_position and not restart_changed:
-        _check_newest(epath.Path(model_dir), identity)
+    newest = _newest(epath.Path(model_dir)) if save_position else None
+    if newest:
+        _check_has_position(newest)
+        if not restart_changed:
+            _check_position(newest, identity)
     tasks = data_checks.tasks_with_split(cfg)
     with data_checks.reading(tasks, cfg.split):
         dataset = utils.get_dataset(cfg, shard_id, num_shards, feature_converter_cls)
@@ -190,23 +193,38 @@ def _changed(file: epath.Path, changes: str) -> str:
     )
 
 
-def _check_newest(model_dir: epath.Path, identity: Mapping[str, Any]) -> None:
-    """Raises ValueError if the newest checkpoint's position is in other data."""
+def _newest(model_dir: epath.Path) -> epath.Path | None:
+    """The newest checkpoint in a folder, if there is one."""
     steps = {
         int(step): path
         for path in (model_dir.glob("checkpoint_*") if model_dir.exists() else ())
         if (step := path.name.removeprefix("checkpoint_")).isdecimal()
     }
-    if steps:
-        folder = steps[max(steps)] / "dataset"
-        found = [*folder.glob("*.json"), *folder.glob("*/*.json")]  # of a process
-        for file in sorted(found)[:1]:
-            try:
-                changes = _changes(file, identity)
-            except ValueError:  # damaged, as what is beside it may be
-                continue
-            if changes:
-                raise ValueError(_changed(file, changes))
+    return steps[max(steps)] if steps else None
+
+
+def _check_has_position(checkpoint: epath.Path) -> None:
+    """Raises ValueError for a checkpoint that was saved without a position."""
+    is_orbax = (checkpoint / "state").exists()  # T5X's older format has it elsewhere
+    if is_orbax and not (checkpoint / "dataset").exists():
+        raise ValueError(
+            f"{checkpoint} has no position in the training data, since it was saved with "
+            "SAVE_DATA_POSITION = False: set that again, and the data starts from its "
+            "beginning"
+        )
+
+
+def _check_position(checkpoint: epath.Path, identity: Mapping[str, Any]) -> None:
+    """Raises ValueError if a checkpoint's position is in other data."""
+    folder = checkpoint / "dataset"
+    found = [*folder.glob("*.json"), *folder.glob("*/*.json")]  # of a process
+    for file in sorted(found)[:1]:
+        try:
+            changes = _changes(file, identity)
+        except ValueError:  # damaged, as what is beside it may be
+            continue
+        if changes:
+            raise ValueError(_changed(file, changes))
 
 
 def _check_stateless(dataset: tf.data.Dataset, name: str) -> None:

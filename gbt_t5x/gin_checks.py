@@ -232,9 +232,17 @@ def _part(selector: str) -> str:
 
 
 def _value(config: Config, value: Any) -> Any:
-    """What a macro stands for; other values as they are."""
+    """What a macro stands for; other values as they are.
+
+    Raises:
+        ValueError: it stands for itself.
+    """
+    seen = set()
     while isinstance(value, gin.config.ConfigurableReference):
         if value.configurable.selector != "gin.macro":
             return value
+        if value.config_key in seen:
+            raise ValueError(f"the macro {value} stands for itself: set it to a value")
+        seen.add(value.config_key)
         value = config.get(value.config_key, {}).get("value")
     return value

@@ -12,6 +12,8 @@ import dataclasses
 import json
 import pathlib
 
+from gbt_t5x.studies import commands
+
 METRICS = {"bleu": "BLEU", "chrf": "chrF"}
 
 
@@ -96,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--baseline", type=pathlib.Path, required=True, metavar="DIR")
     parser.add_argument("--guided", type=pathlib.Path, required=True, metavar="DIR")
-    parser.add_argument("--examples", type=int, default=10, metavar="N")
+    parser.add_argument("--examples", type=commands.number(int), default=10, metavar="N")
     args = parser.parse_args(argv)
 
     baseline, guided = read(args.baseline), read(args.guided)

@@ -160,6 +160,28 @@ def test_a_damaged_description_is_named(saved, tmp_path):
         iterator(CFG, tmp_path).restore(position)
 
 
+@pytest.mark.parametrize("restart_changed", [False, True])
+def test_a_checkpoint_without_a_position_is_named(restart_changed, tmp_path):
+    saved = tmp_path / "checkpoint_3"
+    (saved / "state").mkdir(parents=True)
+    message = f"{saved} has no position in the training data, .* SAVE_DATA_POSITION = Fa"
+    with pytest.raises(ValueError, match=message):
+        iterator(CFG, tmp_path, restart_changed=restart_changed)
+    iterator(CFG, tmp_path, save_position=False)
+
+
+@text_runs.embedded_only
+def test_t5x_names_it_too(tmp_path):
+    save = utils.SaveCheckpointConfig(period=1, save_dataset=False)
+    cfg = utils.CheckpointConfig(save=save)
+    settings = {"checkpoint_cfg": cfg, "get_dataset_fn": utils.get_dataset}
+    text_runs.train(tmp_path, **settings | {"total_steps": 1})
+    save.save_dataset = True
+    message = f"{tmp_path}/checkpoint_1 has no position in the training data: set SaveCh"
+    with pytest.raises(ValueError, match=message):
+        text_runs.train(tmp_path, **settings)
+
+
 def test_the_position_of_another_run_is_not_restored(saved, tmp_path, caplog):
     position, _ = saved
     batches = iterator(CFG, tmp_path / "another")

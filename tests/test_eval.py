@@ -1,6 +1,7 @@
 """Evaluation by decoding and scoring: of checkpoints, and while training."""
 
 import inspect
+import re
 
 from flax import core
 import jax
@@ -10,6 +11,7 @@ from t5x import eval as eval_script, gin_utils, train as train_script, utils
 
 import gin_runs
 import processes
+import small_tasks
 import text_runs
 
 METRICS = ("codes", "mean_score", "targets")
@@ -80,6 +82,35 @@ TASK_FEATURE_LENGTHS = {lengths}
 utils.DatasetConfig.batch_size = 4
 utils.RestoreCheckpointConfig.dtype = 'float32'
 """
+
+
+NO_METRICS = small_tasks.task("no_metrics", register=True).name
+
+
+def test_training_skips_the_evaluation_of_what_has_no_metrics(tmp_path):
+    cfg = small_tasks.dataset_cfg(NO_METRICS, "validation", pack=False)
+    step, _ = text_runs.train(
+        tmp_path,
+        infer_eval_dataset_cfg=cfg,
+        inference_evaluator_cls=text_runs.Evaluator,
+    )
+    assert step == 2
+    assert not [*(tmp_path / "inference_eval").iterdir()]
+
+
+@text_runs.embedded_only
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"mixture_or_task_name": NO_METRICS}, "no_metrics"),
+        ({"split": "test[:4]"}, text_runs.TASK),
+    ],
+)
+def test_eval_of_what_has_no_metrics_is_an_error(model_dir, tmp_path, changes, name):
+    cfg = text_runs.dataset_cfg(**{"split": "validation"} | changes)
+    message = f"{name} has no task with metrics and the split '{cfg.split}', itself and"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        evaluate(model_dir / "checkpoint_2", tmp_path, dataset_cfg=cfg)
 
 
 def run(script, output, checkpoint, *flags):

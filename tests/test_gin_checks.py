@@ -69,6 +69,21 @@ def test_examples_to_evaluate_are_a_count_or_none(gin_file):
             gin_runs.bindings_of(gin_file, f"{name} = {value}")
 
 
+@pytest.mark.parametrize(
+    "macros",
+    [
+        {"GUIDANCE_PERIOD": "GUIDANCE_PERIOD"},
+        {"GUIDANCE_BATCHES": "MAX_SKIPPED", "MAX_SKIPPED": "GUIDANCE_BATCHES"},
+        {"BATCH_SIZE": "GUIDANCE_BATCH_SIZE", "GUIDANCE_BATCH_SIZE": "BATCH_SIZE"},
+    ],
+)
+def test_a_macro_that_stands_for_itself_is_an_error(macros):
+    bindings = [f"{name} = %{value}" for name, value in macros.items()]
+    message = f"the macro %({'|'.join(macros)}) stands for itself: set it to a value"
+    with pytest.raises(ValueError, match=message):
+        gin_runs.bindings_of(GUIDED, *bindings)
+
+
 @pytest.mark.parametrize("value", ["1", "7", "%EVAL_STEPS", "@gin_utils.sum_fn()"])
 def test_counts_are_taken_from_where_gin_has_them(value):
     more = ("gin_utils.sum_fn.var1 = 1", "gin_utils.sum_fn.var2 = 2")

@@ -1,14 +1,18 @@
 """Predictions and scores as JSON lines."""
 
+import functools
 import pathlib
+import re
 import time
 
+import gin
 import jax
 import numpy as np
 import pytest
 import seqio
 from t5x import infer as infer_script, utils
 
+import small_tasks
 import text_runs
 
 # T5X printed these, of the first three examples.
@@ -173,6 +177,66 @@ def test_chunks_of_other_settings_are_refused(checkpoint, tmp_path, chunks):
         infer(checkpoint, tmp_path)
     with pytest.raises(ValueError, match=r"'infer.checkpoint_period': \(2, 1\)"):
         infer(checkpoint, tmp_path, checkpoint_period=2)
+
+
+IMPORTS = ["from __gin__ import dynamic_registration", "from t5x import decoding"]
+
+
+def stopped(checkpoint, output_dir, *bindings):
+    """A run by gin, which `chunks` stops once."""
+    settings = text_runs.common(checkpoint, output_dir)
+    output = f"INFER_OUTPUT_DIR = {str(output_dir)!r}"
+    gin.parse_config([*IMPORTS, output, "decoding.beam_search.alpha = %ALPHA", *bindings])
+    try:
+        infer_script.infer(mode="predict", checkpoint_period=1, **settings)
+    finally:
+        gin.clear_config()
+
+
+@text_runs.embedded_only
+def test_chunks_of_another_decoder_are_refused(checkpoint, tmp_path, chunks):
+    first = tmp_path / "first"
+    with pytest.raises(KeyboardInterrupt):
+        stopped(checkpoint, first, "ALPHA = 0.6")
+    for bindings, message in [
+        (["ALPHA = 1.0"], "{'ALPHA': ('1.0', '0.6')}"),
+        (["ALPHA = 0.6", "BEAMS = 2"], "{'BEAMS': ('2', None)}"),
+    ]:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            stopped(checkpoint, first, *bindings)
+    moved = first.rename(tmp_path / "moved")
+    stopped(checkpoint, moved, "ALPHA = 0.6")
+    assert chunks == [0, 1, 1, 2]
+
+
+@text_runs.embedded_only
+def test_modes_share_a_folder(checkpoint, whole, tmp_path):
+    settings = text_runs.common(checkpoint, tmp_path)
+    infer_script.infer(
+        mode="predict", checkpoint_period=1, merge_chunked_results=False, **settings
+    )
+    scores = infer(checkpoint, tmp_path, "score")
+    assert len(text_runs.read_json_lines(scores)) == 11
+    (chunk_dir,) = tmp_path.glob("tmp-*")
+    chunks = sorted(chunk_dir.iterdir())
+    assert [path.name for path in chunks] == [
+        f"{whole.name}-chunk{i:05}" for i in range(3)
+    ]
+    assert b"".join(path.read_bytes() for path in chunks) == whole.read_bytes()
+
+
+def test_examples_without_texts_are_scored(checkpoint, tmp_path):
+    steps = [
+        small_tasks.copied,
+        functools.partial(seqio.preprocessors.tokenize, copy_pretokenized=False),
+        seqio.preprocessors.append_eos_after_trim,
+    ]
+    task = small_tasks.task("tokens", ["a", "bc", "d"], preprocessors=steps)
+    cfg = text_runs.dataset_cfg("validation", mixture_or_task_name=task)
+    settings = text_runs.common(checkpoint, tmp_path) | {"dataset_cfg": cfg}
+    infer_script.infer(mode="score", checkpoint_period=1, **settings)
+    lines = text_runs.read_json_lines(tmp_path / "tokens-score.jsonl-00000-of-00001")
+    assert len(lines) == 3 and all(line["score"] < 0 for line in lines)
 
 
 def whole_split():

@@ -57,6 +57,15 @@ def test_table_and_translations(tmp_path, capsys):
     ]
 
 
+@pytest.mark.parametrize("number", ["0", "-1", "x"])
+def test_no_examples_are_an_error(number, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(tmp_path, tmp_path, "--examples", number)
+    assert (
+        f"--examples: {number} is not a whole number above 0" in capsys.readouterr().err
+    )
+
+
 def test_different_examples_are_an_error(tmp_path):
     baseline = write(tmp_path / "baseline", ["a", "b"], 1.0, 1.0)
     guided = write(tmp_path / "guided", ["a"], 1.0, 1.0)

@@ -174,13 +174,20 @@ class OrbaxCheckpointManagerInterface:
             resuming: the run that saved it goes on, so that it has no other settings.
 
         Raises:
-            ValueError: the checkpoint's arrays are not those of the train state.
+            ValueError: the checkpoint's arrays are not those of the train state, or it
+                has no position for the dataset iterator.
         """
         path = os.path.abspath(path)
+        legacy = legacy_checkpoints.is_legacy(path)
+        has_position = legacy or os.path.isdir(os.path.join(path, "dataset"))
+        if self._dataset_iterator and not has_position:
+            raise ValueError(
+                f"the checkpoint {path} has no position in the training data: set "
+                "SaveCheckpointConfig.save_dataset = False, as when it was saved"
+            )
         shapes = _flatten(self._shapes.state_dict())
         fallback = _matching(_flatten(fallback_state or {}), from_fallback)
         wanted = {k: s for k, s in shapes.items() if k not in fallback}
-        legacy = legacy_checkpoints.is_legacy(path)
         reader = legacy_checkpoints.LegacyCheckpoint(path) if legacy else None
         saved = reader.shapes() if reader else _saved_shapes(os.path.join(path, "state"))
         saved = {k: s for k, s in saved.items() if k not in fallback}
@@ -240,7 +247,8 @@ def _matching(arrays: Mapping[Path, Any], patterns: Sequence[str]) -> dict:
         if not matches:
             raise ValueError(
                 f"RestoreCheckpointConfig.assignment_map: {pattern!r} matches no array "
-                "of this run"
+                "of this run: change the pattern or leave it out; if it is that of "
+                "finetune.gin, set RESET = None"
             )
         found |= matches
     return found

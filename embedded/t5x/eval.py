@@ -4,7 +4,7 @@ python -m t5x.eval --gin_file=FILE --gin.CHECKPOINT_PATH=\"/tmp/run/checkpoint_1
     --gin.EVAL_OUTPUT_DIR=\"/tmp/eval\" --gin.NAME=VALUE
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import concurrent.futures
 import functools
 import os
@@ -19,8 +19,7 @@ from t5x.checks import LocalFolder, Seed, checked
 class InferenceEvaluator:
     """Evaluates a task or mixture with seqio.Evaluator and a model.
 
-    `eval_tasks` are those that have both the split and metrics; `model_feature_shapes`
-    are the shapes of an example, without the batch's axis.
+    `eval_tasks` are those that have both the split itself, no slice of it, and metrics.
     """
 
     def __init__(
@@ -65,7 +64,6 @@ class InferenceEvaluator:
             **loggers,
         )
         self.eval_tasks: Sequence[seqio.Task] = self._evaluator.eval_tasks
-        self.model_feature_shapes = self._evaluator.model_feature_shapes
         for name in (task.name for task in self.eval_tasks):
             if not self._evaluator.cached_task_datasets[name].cardinality():
                 raise ValueError(
@@ -73,6 +71,11 @@ class InferenceEvaluator:
                     "set DatasetConfig.split or TASK_FEATURE_LENGTHS"
                 )
         self._infer_fns: dict[str, Callable] = {}
+
+    @property
+    def model_feature_shapes(self) -> Mapping[str, Sequence[int]]:
+        """Of an example of `eval_tasks`, without the batch's axis."""
+        return self._evaluator.model_feature_shapes
 
     def close(self) -> None:
         """Waits until the metrics are written."""
@@ -153,8 +156,9 @@ def evaluate(
     )
     if not evaluator.eval_tasks:
         raise ValueError(
-            f"{dataset_cfg.mixture_or_task_name} has no metrics: give its seqio task "
-            "metric_fns, or set MIXTURE_OR_TASK_NAME to one that has"
+            f"{dataset_cfg.mixture_or_task_name} has no task with metrics and the split "
+            f"{dataset_cfg.split!r}, itself and not a slice of one: give its seqio task "
+            "metric_fns, or set MIXTURE_OR_TASK_NAME or DatasetConfig.split"
         )
     shapes = {
         name: (dataset_cfg.batch_size, *shape)

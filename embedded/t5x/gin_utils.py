@@ -34,11 +34,16 @@ def parse_gin_flags(
     for path in gin_search_paths:
         gin.add_config_file_search_path(path)
     gin.parse_config_files_and_bindings(gin_files, gin_bindings, finalize_config=False)
-    text = gin.config_str(max_line_length=10_000)
-    missing = re.findall(r"^(\S+) = %gin\.REQUIRED$", text, re.MULTILINE)
+    missing = [name for name, value in bindings().items() if value == "%gin.REQUIRED"]
     if missing:
         raise ValueError(f"set {', '.join(missing)}: as in --gin.{missing[0]}=VALUE")
     gin.finalize()
+
+
+def bindings() -> dict[str, str]:
+    """Name -> value of all that is bound, macros too, as gin files have them."""
+    text = gin.config_str(max_line_length=10_000)
+    return dict(re.findall(r"^(\S+) = (.*)$", text, re.MULTILINE))
 
 
 @gin.config.register_finalize_hook
@@ -50,7 +55,13 @@ def _check_bindings(config: Mapping[tuple[str, str], Mapping[str, Any]]) -> None
         fn = fn.__init__ if isinstance(fn, type) else fn  # type: ignore[misc]
         check = getattr(fn, "check_arguments", lambda _: None)
         for name, value in bindings.items():
+            seen = set()
             while getattr(value, "config_key", ("", ""))[1] == "gin.macro":
+                if value.config_key in seen:
+                    raise ValueError(
+                        f"the macro {value} stands for itself: set it to a value"
+                    )
+                seen.add(value.config_key)
                 value = config.get(value.config_key, {}).get("value", gin.REQUIRED)
             if value is not gin.REQUIRED and not any(references([value])):
                 check({name: value})

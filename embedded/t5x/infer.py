@@ -20,6 +20,10 @@ from t5x import gin_utils, models, partitioning, progress as progress_lib, utils
 from t5x.checks import Count, LocalFolder, Seed, Whole, checked
 import tensorflow as tf
 
+# Settings that say which lines are written, and where.
+_OF_NO_EFFECT = frozenset(
+    ("INFER_OUTPUT_DIR", "output_dir", "shard_id", "num_shards", "merge_chunked_results")
+)
 _SUFFIX = "_pretokenized"  # of the features that are written beside predictions
 
 
@@ -100,7 +104,10 @@ def infer(
             use_cached=dataset_cfg.use_cached,
             seed=dataset_cfg.seed,
         )
-        written = ds.map(lambda x: {k: v for k, v in x.items() if k.endswith(_SUFFIX)})
+        # Beside their index: they may be none.
+        written = ds.enumerate().map(
+            lambda i, x: (i, {k: v for k, v in x.items() if k.endswith(_SUFFIX)})
+        )
         return written, converter(ds, dataset_cfg.task_feature_lengths)
 
     batch_size = dataset_cfg.batch_size
@@ -131,7 +138,8 @@ def infer(
                 output_dir, f"{task.name}-{mode}.{file_extension}-{shard_name}"
             ),
             chunk_dir=os.path.join(output_dir, f"tmp-{task.name}-{shard_name}"),
-            settings={
+            settings=_bound_settings()
+            | {
                 "RestoreCheckpointConfig.path": os.path.abspath(path),
                 "RestoreCheckpointConfig.dtype": restore_checkpoint_cfg.dtype,
                 "infer.mode": mode,
@@ -153,6 +161,15 @@ def infer(
         run.finish(merge_chunked_results)
 
 
+def _bound_settings() -> dict[str, str]:
+    """What gin has, but for what does not change a line of the results."""
+    return {
+        name: value
+        for name, value in gin_utils.bindings().items()
+        if name.rpartition(".")[2] not in _OF_NO_EFFECT
+    }
+
+
 @dataclasses.dataclass(frozen=True)
 class _TaskRun:
     """Files of one task's results."""
@@ -172,13 +189,18 @@ class _TaskRun:
             progress_lib.say(f"{self.output} is complete; delete {marker} to redo it")
         return os.path.exists(marker)
 
+    @property
+    def _settings_file(self) -> str:
+        name = os.path.basename(self.output)
+        return os.path.join(self.chunk_dir, f"{name}-settings.json")
+
     def begin(self) -> None:
         """Makes the folder of chunks, which keeps the settings that they depend on.
 
         Raises:
             ValueError: the chunks there were made with other settings.
         """
-        path = os.path.join(self.chunk_dir, "settings.json")
+        path = self._settings_file
         settings = json.loads(json.dumps(self.settings))
         if not os.path.exists(path):
             os.makedirs(self.chunk_dir, exist_ok=True)
@@ -186,7 +208,9 @@ class _TaskRun:
         with open(path) as f:
             before = json.load(f)
         changed = {
-            k: (v, before.get(k)) for k, v in settings.items() if v != before.get(k)
+            k: (settings.get(k), before.get(k))
+            for k in settings | before
+            if settings.get(k) != before.get(k)
         }
         if changed:
             raise ValueError(
@@ -197,10 +221,9 @@ class _TaskRun:
 
     def finish(self, merge: bool) -> None:
         """Joins the chunks if `merge`, and marks the results as complete."""
+        names = (self.chunk(i) for i in itertools.count())
+        chunks = list(itertools.takewhile(os.path.exists, names))
         if merge:
-            chunks = itertools.takewhile(
-                os.path.exists, (self.chunk(i) for i in itertools.count())
-            )
             with open(f"{self.output}.tmp", "wb") as merged:
                 for path in chunks:
                     with open(path, "rb") as f:
@@ -208,8 +231,12 @@ class _TaskRun:
             os.replace(f"{self.output}.tmp", self.output)
         with open(f"{self.output}.COMPLETED", "w"):
             pass
+        os.remove(self._settings_file)
         if merge:
-            shutil.rmtree(self.chunk_dir)
+            for path in chunks:
+                os.remove(path)
+            if not os.listdir(self.chunk_dir):  # another mode's may be there
+                os.rmdir(self.chunk_dir)
 
 
 def _write_chunks(
@@ -236,7 +263,7 @@ def _write_chunks(
     done = sum(size for size, is_todo in zip(sizes, todo, strict=True) if not is_todo)
     progress = progress_lib.Decoding(total, done)
     chunks = tf.data.Dataset.zip((written, model_inputs)).padded_batch(chunk_size)
-    for i, (examples, inputs) in enumerate(chunks):
+    for i, ((_, examples), inputs) in enumerate(chunks):
         if not todo[i]:
             continue
         result = infer_fn(
