@@ -65,6 +65,12 @@ def test_help_shows_each_example(parser):
     assert lines == [f"{command} a b --gin.N=1", f"{command} c"]
 
 
+def test_an_example_may_take_two_lines():
+    lines = commands.parser("name", "", "a \\\n    b\nc").format_help().splitlines()[-3:]
+    command = "  python -m gbt_t5x.studies.name"
+    assert lines == [f"{command} a \\", "      b", f"{command} c"]
+
+
 def test_gin_settings_may_stand_anywhere(parser, capsys):
     arguments = ["a", "--gin.N=1", "--number", "3", "b", "--gin.F.x={'a': 1}"]
     options, bindings = commands.parse_with_gin(parser, arguments)

@@ -82,8 +82,15 @@ def test_table_shows_every_learned_hyperparameter(tmp_path, capsys):
 def test_two_guided_runs_of_other_lengths_compare(baseline, tmp_path, capsys):
     long = write_guided(tmp_path / "long", {20: 2.75, 60: 2.25})
     short = write_run(tmp_path / "short", {40: 2.5}, [1.0, 2.0], {"alpha": [1.5, 2.0]})
-    rows = run(capsys, long, short, baseline).splitlines()
-    assert [row.split() for row in rows[7:10]] == [
+    compare.main([*map(str, (long, short, baseline))])
+    out, err = capsys.readouterr()
+    assert err == (
+        "short was evaluated last at step 40, and long at 60: their final losses do not "
+        "compare\n"
+    )
+    rows = out.splitlines()
+    assert [row.split() for row in rows[4:5] + rows[7:10]] == [
+        ["difference", "to", "the", "baseline", "-", "-", "+0.2500"],
         ["alpha", "at", "step", "20", "1.0000", "1.5000", "1"],
         ["alpha", "at", "step", "40", "1.5000", "2.0000", "1"],
         ["alpha", "at", "step", "60", "0.2500", "-", "1"],
@@ -178,7 +185,7 @@ def test_table_and_picture_are_of_all_seeds(folders, tmp_path, capsys):
             "steps": "40",
             "final development loss by seed": "2.5000, 1.8000",
             "mean": deviations[1],
-            "difference to the baseline": "-0.3500 ± 0.2121",
+            "difference to the baseline": "-0.3500 ± 0.1500",
             "steps to the baseline's final loss": "20",
             "seconds to the baseline's final loss": "30.0",
             "seconds per step": "1.5000",
@@ -197,6 +204,18 @@ def test_other_seeds_do_not_compare(folders, tmp_path, capsys):
         f"({folders[1]}) has 0, 2\n"
     )
     assert "seeds differ" in error(capsys, folders[0], folders[1] / "0")
+
+
+def test_runs_of_other_settings_are_no_seeds(tmp_path, capsys):
+    folder = tmp_path / "runs"
+    for name, beta1 in {"baseline": None, "guided": 0.9}.items():
+        write_run(folder / name, {20: 3.0}, [1.0], beta1=beta1)
+        with (folder / name / "config.gin").open("a") as f:
+            f.write(f"RANDOM_SEED = {len(name)}\nMODEL_DIR = {name!r}\n")
+    assert error(capsys, folder) == (
+        f"error: {folder}/baseline and {folder}/guided are no seeds of one "
+        "configuration, since BETA1 differ: name each as a DIR of its own\n"
+    )
 
 
 def test_an_unfinished_seed_does_not_compare(folders, capsys):

@@ -351,6 +351,17 @@ def test_results_in_another_form_are_refused(tmp_path, capsys):
         f"{figure} has the runs alpha_0.01_0.0: there must be one that learns nothing, "
         "and others"
     )
+    last = max(i for i, line in enumerate(lines) if ",loss," in line)
+    for text, message in {
+        "".join(
+            [*lines[:last], *lines[last + 1 :]]
+        ): "has losses of _None_None from seed 0",
+        "".join(
+            line for line in lines if ",alpha," not in line
+        ): "the CSV file has no alp",
+    }.items():
+        figure.write_text(text)
+        assert message in error_of(folder, capsys)
     figure.write_text("".join(lines))
     size = folder / "size.csv"
     before = size.read_text()

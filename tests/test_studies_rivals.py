@@ -285,7 +285,24 @@ def test_csv_files_that_are_not_whole_are_errors(study, tmp_path, capsys):
     of_curves = files.curves_path(file)
     head, first, *others = of_curves.read_text().splitlines(keepends=True)
     rows = file.read_text().splitlines(keepends=True)
+    seconds = rows[1].rsplit(",", 2)[1]
+    assert float(seconds) > 0
     for path, text, message in [
+        (
+            file,
+            "".join([*rows, rows[-1]]),
+            f"{file} has two rows of cosine 2 from seed 5",
+        ),
+        (
+            file,
+            "".join([rows[0], rows[1].replace(f",{seconds},", ",0,"), *rows[2:]]),
+            f"{file} has 0 seconds a step of t5_default 1 from seed 4",
+        ),
+        (
+            file,
+            "".join(row for row in rows if ",t5_default,0,1," not in row),
+            "the first setting of t5_default is not there from seed 4",
+        ),
         (file, rows[0], f"{file} has no rows below its head"),
         (
             file,
@@ -306,6 +323,9 @@ def test_csv_files_that_are_not_whole_are_errors(study, tmp_path, capsys):
             files.read(file)
         path.write_text(before)
     assert files.read(file).names
+    of_curves.unlink()
+    with pytest.raises(ValueError, match=f"{file} needs {of_curves}, the losses of its"):
+        files.read(file)
 
 
 def test_a_rival_has_one_colour_in_all_figures():

@@ -200,6 +200,29 @@ def test_last_step_counts_or_the_best(tmp_path):
     assert best.values == {("guided_b", "accuracy"): [80.0]}
 
 
+def test_evaluations_of_one_run_are_no_repeats(tmp_path):
+    write(tmp_path / "0", {("b", "accuracy"): 60.0})
+    write(tmp_path / "0" / "test", {("b", "accuracy"): 70.0})
+    names = [
+        f"{tmp_path}/{x}inference_eval/guided_b-metrics.jsonl" for x in ("0/", "0/test/")
+    ]
+    message = (
+        f"{names[0]} and {names[1]} are of one run, and not repeats of guided_b: name"
+    )
+    with pytest.raises(ValueError, match=message):
+        scores.read_model(str(tmp_path))
+    assert scores.read_model(str(tmp_path / "0" / "test")).values
+
+
+def test_repeats_that_end_at_other_steps_are_told(tmp_path, capsys):
+    for step in (10, 20):
+        write(tmp_path / str(step), {("b", "accuracy"): 60.0}, step=step)
+    scores.read_model(f"a={tmp_path}", best=True)
+    assert not capsys.readouterr().err
+    scores.read_model(f"a={tmp_path}")
+    assert capsys.readouterr().err == "a: the last steps of guided_b are 10, 20\n"
+
+
 def test_average_needs_every_task(tmp_path, capsys):
     folder = write(tmp_path / "some", {("glue_cola", "matthews_corrcoef"): 40.0})
     scores.main(["--table", "6", "--", folder])

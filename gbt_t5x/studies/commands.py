@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import math
 import os
 import pathlib
+import re
 import sys
 import time
 from typing import Any, NoReturn
@@ -31,11 +32,13 @@ def parser(
     Args:
         name: of the module.
         description: what the command does.
-        example: a command line, after the name, or several lines of them.
+        example: a command line, after the name, or several lines of them; a line that
+            goes on the one before begins with spaces.
         package: that the module is in.
     """
     prog = f"python -m {package}.{name}"
-    lines = "".join(f"\n  {prog} {line}" for line in example.splitlines())
+    command = re.sub(r"^(?!\s)", f"{prog} ", example, flags=re.MULTILINE)
+    lines = "".join(f"\n  {line}" for line in command.splitlines())
     return _Parser(
         prog=prog,
         description=description,

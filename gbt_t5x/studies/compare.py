@@ -2,8 +2,9 @@
 
 Times are steps times the median seconds of a step, as of one machine: evaluations and the
 start do not count. The baseline's final loss is reached at the first evaluation at or
-below it. Of several seeds the curves are means over them, and ± is the sample standard
-deviation (n - 1), of differences that of the differences of each seed.
+below it. Of several seeds the curves are means over them. ± of a loss is the sample
+standard deviation (n - 1) over the seeds, of a difference the standard error of the mean
+of the differences of each seed.
 """
 
 import argparse
@@ -56,11 +57,7 @@ def _columns(compared: Sequence[seeds.Seeds]) -> list[_Column]:
         losses = [repeats.text(entry.final_losses) for entry in compared]
         columns.append(("final development loss", losses))
     if len(compared) > 1:
-        differences = [
-            [a - b for a, b in zip(s.final_losses, first.final_losses, strict=True)]
-            for s in compared[1:]
-        ]
-        against = ["-", *(repeats.text(values, "+") for values in differences)]
+        against = ["-", *(_difference(entry, first) for entry in compared[1:])]
         columns.append(("difference to the baseline", against))
     steps = [entry.steps_to(goal) for entry in compared]
     seconds = [entry.seconds_to(goal) for entry in compared]
@@ -80,6 +77,14 @@ def _columns(compared: Sequence[seeds.Seeds]) -> list[_Column]:
     each = [entry.seconds_per_step for entry in compared]
     columns.append(("seconds per step", ["-" if t is None else f"{t:.4f}" for t in each]))
     return columns
+
+
+def _difference(entry: seeds.Seeds, first: seeds.Seeds) -> str:
+    """Of the final losses, if they are of the same step."""
+    if entry.last_step != first.last_step:
+        return "-"
+    pairs = zip(entry.final_losses, first.final_losses, strict=True)
+    return repeats.with_error([a - b for a, b in pairs])
 
 
 def _schedules(compared: Sequence[seeds.Seeds]) -> list[_Column]:
@@ -173,6 +178,13 @@ def report(
         ValueError: they do not compare.
     """
     seeds.check(compared)
+    first = compared[0]
+    for entry in compared[1:]:
+        if entry.last_step != first.last_step:
+            commands.say(
+                f"{entry.label} was evaluated last at step {entry.last_step}, and "
+                f"{first.label} at {first.last_step}: their final losses do not compare"
+            )
     print(table(compared, style), end="")
     if figure:
         from gbt_t5x.studies import panels  # which takes matplotlib
@@ -185,7 +197,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = commands.parser(
         "compare",
         "Compares runs with the first, the baseline. A DIR is a MODEL_DIR, or a folder\n"
-        "that holds one for every seed.",
+        "that holds one for every seed. ± of a loss is the standard deviation over the\n"
+        "seeds, of a difference the standard error of its mean.",
         "runs/quickstart/baseline runs/quickstart/guided --figure runs/report.png",
     )
     parser.add_argument("runs", nargs="+", metavar="[LABEL=]DIR", help="a run, or seeds")

@@ -65,11 +65,33 @@ def read_model(argument: str, best: bool = False) -> Model:
             f"{what} {folder}: name a MODEL_DIR, an EVAL_OUTPUT_DIR, or a folder of them"
         )
     values: dict[tuple[str, str], Values] = {}
+    of_tasks: dict[str, list[epath.Path]] = {}
+    last_steps: dict[str, list[int]] = {}
     for file in files:
         task = suites.canonical(file.name.removesuffix(_SUFFIX))
-        for key, value in _metrics(file, best).items():
+        of_tasks.setdefault(task, []).append(file)
+        step, metrics = _metrics(file, best)
+        last_steps.setdefault(task, []).append(step)
+        for key, value in metrics.items():
             values.setdefault((task, key), []).append(value)
+    for task, found in of_tasks.items():
+        _check_apart(task, found)
+        if len(set(last_steps[task])) > 1 and not best:
+            steps = ", ".join(map(str, last_steps[task]))
+            commands.say(f"{label}: the last steps of {task} are {steps}")
     return Model(label, values)
+
+
+def _check_apart(task: str, files: Sequence[epath.Path]) -> None:
+    """Raises ValueError if one run has two files of a task: they are no repeats."""
+    folders = {file.parent.parent: file for file in files}
+    for folder, file in folders.items():
+        for above in folder.parents:
+            if above in folders:
+                raise ValueError(
+                    f"{folders[above]} and {file} are of one run, and not repeats of "
+                    f"{task}: name the folders of one of them"
+                )
 
 
 def _files(folder: epath.Path) -> Iterator[epath.Path]:
@@ -81,8 +103,8 @@ def _files(folder: epath.Path) -> Iterator[epath.Path]:
             yield from _files(path)
 
 
-def _metrics(file: epath.Path, best: bool) -> dict[str, float]:
-    """Metric key -> value, at the last or the best step."""
+def _metrics(file: epath.Path, best: bool) -> tuple[int, dict[str, float]]:
+    """The last or the best step, and metric key -> value there."""
     steps: dict[int, dict[str, float]] = {}  # a step evaluated again counts once
     for number, line in enumerate(file.read_text().splitlines(), 1):
         try:
@@ -95,7 +117,8 @@ def _metrics(file: epath.Path, best: bool) -> dict[str, float]:
         steps[step] = {k: float(v) for k, v in found.items() if _is_number(v)}
     if not steps:
         raise ValueError(f"{file} is empty: evaluate again, or remove it")
-    return max(steps.values(), key=_task_mean) if best else steps[max(steps)]
+    step = max(steps, key=lambda s: _task_mean(steps[s])) if best else max(steps)
+    return step, steps[step]
 
 
 def _task_mean(metrics: Mapping[str, float]) -> float:

@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
 import os
+import re
 import statistics
 
 from gbt_t5x.studies import runs
 
 _Curve = runs.Curve  # names that the field `runs` does not hide
 _Curves = runs.Curves
+# Macros in which seeds of one configuration differ.
+_OF_A_SEED = re.compile(r"MODEL_DIR|\w*SEED|INITIAL_CHECKPOINT_PATH|" + runs.SCHEDULE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Seeds:
         runs: at least one, all evaluated on one task and trained for as many steps.
 
     Raises:
-        ValueError: their tasks or last steps differ.
+        ValueError: their tasks, last steps or settings differ.
     """
 
     label: str
@@ -42,6 +45,7 @@ class Seeds:
                     "as many steps"
                 )
             _check_task(first, run)
+            _check_settings(first, run)
 
     @property
     def task(self) -> str:
@@ -145,6 +149,23 @@ def check(compared: Sequence[Seeds]) -> None:
                 f"{', '.join(names)} and {other.label} ({folders[1].parent}) has "
                 f"{', '.join(others)}"
             )
+
+
+def _check_settings(one: runs.Run, other: runs.Run) -> None:
+    """Raises ValueError if macros differ; what a run does not tell is not compared."""
+    if not (one.settings and other.settings):
+        return
+    names = [
+        name
+        for name in {**one.settings, **other.settings}
+        if one.settings.get(name) != other.settings.get(name)
+        and not _OF_A_SEED.fullmatch(name)
+    ]
+    if names:
+        raise ValueError(
+            f"{one.folder} and {other.folder} are no seeds of one configuration, since "
+            f"{', '.join(names)} differ: name each as a DIR of its own"
+        )
 
 
 def _check_task(one: runs.Run, other: runs.Run) -> None:

@@ -121,7 +121,7 @@ def _better(base: measured.Run, guided: Sequence[measured.Run]) -> tuple[list[bo
 
 def _alphas(guided: Sequence[measured.Run]) -> list[list[float]]:
     """The values of alpha in each run, from every seed."""
-    return [[*c.values()] for run in guided for c in run.curves["alpha"].values()]
+    return [[*c.values()] for run in guided for c in run.of("alpha").values()]
 
 
 def _falls(guided: Sequence[measured.Run]) -> list[bool]:
@@ -168,7 +168,7 @@ def _beta1_of_translation(results: measured.Results) -> list[Evidence]:
     etas = sorted({run.eta for run in guided if run.eta})
     apart = {eta: _meeting([r for r in guided if r.eta == eta]) for eta in etas}
     largest = [run for run in guided if run.eta == etas[-1]]
-    half = [_at_half(curve) for run in largest for curve in run.curves["beta1"].values()]
+    half = [_at_half(curve) for run in largest for curve in run.of("beta1").values()]
     ends = [value for run in largest for value in run.last("beta1").values()]
     listed = "; ".join(f"{eta:g}: {_range(apart[eta], 3)}" for eta in etas)
     meets = [x < MEET for x in apart[etas[-1]]]
@@ -267,11 +267,11 @@ def _both_on_t5(results: measured.Results) -> list[Evidence]:
     base, guided = results.compared("figure_3")
     rises = [max(x) > RISE and x[-1] * RISE < max(x) for x in _alphas(guided)]
     goal = base.last()
-    steps = max(next(iter(base.curves["loss"].values())))
+    steps = max(next(iter(base.of("loss").values())))
     shares = [
         statistics.fmean(
             (runs.first_step_at_or_below(curve, goal[seed]) or math.inf) / steps
-            for seed, curve in run.curves["loss"].items()
+            for seed, curve in run.of("loss").items()
         )
         for run in guided
     ]

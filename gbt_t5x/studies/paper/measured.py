@@ -104,6 +104,8 @@ def read(folder: pathlib.Path, name: str) -> list[Row]:
             found[key] = read_row
         if "seed" in keys:
             _check_seeds(found, keys)
+        if "step" in keys:
+            _check_steps(found)
     except ValueError as error:
         raise ValueError(f"{file} has {error}: make it again") from error
     return [*found.values()]
@@ -129,6 +131,21 @@ def _check_seeds(found: Mapping[tuple[Any, ...], Row], keys: Sequence[str]) -> N
             raise ValueError(f"{one} and {other}")
 
 
+def _check_steps(found: Mapping[tuple[Any, ...], Row]) -> None:
+    """Raises ValueError, which names two, unless all losses end at one step."""
+    last: dict[str, int] = {}
+    for row in found.values():
+        if row["quantity"] == "loss":
+            of_run = f"{row['run']} from seed {row['seed']}"
+            last[of_run] = max(row["step"], last.get(of_run, 0))
+    for of_run, step in last.items():
+        first = next(iter(last))
+        if step != last[first]:
+            raise ValueError(
+                f"losses of {first} to step {last[first]}, of {of_run} to {step}"
+            )
+
+
 def _text(names: Sequence[str], values: Sequence[Any]) -> str:
     return ", ".join(f"{n} {v!r}" for n, v in zip(names, values, strict=True))
 
@@ -152,7 +169,17 @@ class Run:
 
     def last(self, quantity: str = "loss") -> dict[int, float]:
         """Seed -> the last value."""
-        return {s: [*c.values()][-1] for s, c in self.curves[quantity].items()}
+        return {s: [*c.values()][-1] for s, c in self.of(quantity).items()}
+
+    def of(self, quantity: str) -> Mapping[int, runs.Curve]:
+        """Seed -> curve.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if quantity not in self.curves:
+            raise ValueError(f"the CSV file has no {quantity} of {self.name}")
+        return self.curves[quantity]
 
 
 class Results:

@@ -16,7 +16,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "same data and steps. Each rival is tuned by a number of runs, its budget, from\n"
         "the first seed; its best setting is then run from every seed. Runs that are\n"
         "done are not repeated, and budgets share them: begin with --budgets 1.\n"
-        "--gin.NAME=VALUE sets macros of all runs.",
+        "--gin.NAME=VALUE sets macros of all runs. ± of a loss is its standard\n"
+        "deviation over the seeds, of a difference the standard error of its mean.",
         "quickstart --budgets 1\n"
         'offline_translation --gin.DIRECTION=\\"de_en\\" --only cosine recipe\n'
         "quickstart --from rivals.csv --figure rivals.png",
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         dest="source",
         type=pathlib.Path,
         metavar="CSV",
-        help="trains nothing: shows what such a file has",
+        help="trains nothing: shows what such a file has, of whichever corpus",
     )
     parser.add_argument(
         "--list", action="store_true", help="trains nothing: shows the settings"

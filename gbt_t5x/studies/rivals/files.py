@@ -77,6 +77,8 @@ def read(
         ValueError: it is no such file, or something of interest is not in it.
     """
     rows = _rows(file, _HEADER)
+    if not curves_path(file).exists():
+        raise ValueError(f"{file} needs {curves_path(file)}, the losses of its runs")
     curves = _read_curves(curves_path(file))
     try:
         trials = [
@@ -96,6 +98,7 @@ def read(
         there = sorted({int(x) for row in rows for x in row["budgets"].split()})
     except ValueError as error:
         raise ValueError(f"{file} is no CSV file of this study: {error}") from error
+    _check(file, trials)
     for trial, row in zip(trials, rows, strict=True):
         last = trial.final_loss
         end = str(trial.steps), _text(last) if math.isfinite(last) else ""
@@ -106,11 +109,11 @@ def read(
                 f"{curves_path(file)} at step {end[0]} with {end[1]}: they are of two "
                 "studies"
             )
-    baseline = [t for t in trials if (t.rival, t.setting) == (candidates.BASELINE, 1)]
+    all_seeds = list(dict.fromkeys(t.seed for t in trials))
     names = list(dict.fromkeys(t.rival for t in trials))
     found: dict[str, tuple[Sequence[Any], Sequence[Any]]] = {
         "budgets": (budgets, there),
-        "seeds": (seeds, [t.seed for t in baseline]),
+        "seeds": (seeds, all_seeds),
         "rivals": (only, names),
     }
     for what, (asked, known) in found.items():
@@ -123,8 +126,21 @@ def read(
     return scoring.Results(
         [t for t in trials if t.rival in wanted],
         budgets or there,
-        seeds or [t.seed for t in baseline],
+        seeds or all_seeds,
     )
+
+
+def _check(file: pathlib.Path, trials: Sequence[scoring.Trial]) -> None:
+    """Raises ValueError for a run that is there twice, or of a time that is none."""
+    found = set()
+    for trial in trials:
+        which = f"{trial.rival} {trial.setting} from seed {trial.seed}"
+        if which in found:
+            raise ValueError(f"{file} has two rows of {which}")
+        found.add(which)
+        seconds = trial.seconds_per_step
+        if seconds is not None and not 0 < seconds < math.inf:
+            raise ValueError(f"{file} has {seconds:g} seconds a step of {which}")
 
 
 def _read_curves(file: pathlib.Path) -> dict[tuple[str, str, str], dict[int, float]]:
