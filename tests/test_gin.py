@@ -145,7 +145,12 @@ def test_wmt19_learns_as_in_the_paper():
         schedule = trainer_kwargs["learning_rate_fn"]
     lamb = optimizer_def.hyper_params
     assert (lamb.b1, lamb.b2, lamb.eps, lamb.weight_decay) == (0.9, 0.999, 1e-6, 0.0)
-    assert optimizer_def._meta_learning_rates == {"alpha": 3e-5, "beta1": 3e-5}
+    before = optimizer_def.init_state({"kernel": np.ones((2, 3), np.float32)})
+    down = {name: np.float32(1.0) for name in ("alpha", "beta1")}
+    after, _ = optimizer_def.apply_hypergradient(before, down)
+    for name in down:
+        step = before.hyperparams[name] - after.hyperparams[name]
+        assert float(step) == pytest.approx(3e-5, rel=1e-2)
     rates = [float(schedule(step)) for step in (1, 4000, 16000)]
     assert rates == pytest.approx(
         [0.4 / 4000 / 4000**0.5, 0.4 / 4000**0.5, 0.4 / 16000**0.5]
