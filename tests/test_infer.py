@@ -231,7 +231,8 @@ def test_examples_without_texts_are_scored(checkpoint, tmp_path):
         functools.partial(seqio.preprocessors.tokenize, copy_pretokenized=False),
         seqio.preprocessors.append_eos_after_trim,
     ]
-    task = small_tasks.task("tokens", ["a", "bc", "d"], preprocessors=steps)
+    texts = ["a", "bc", "d"]
+    task = small_tasks.task("tokens", texts, preprocessors=steps, register=True).name
     cfg = text_runs.dataset_cfg("validation", mixture_or_task_name=task)
     settings = text_runs.common(checkpoint, tmp_path) | {"dataset_cfg": cfg}
     infer_script.infer(mode="score", checkpoint_period=1, **settings)
