@@ -218,11 +218,14 @@ def test_modes_share_a_folder(checkpoint, whole, tmp_path):
     scores = infer(checkpoint, tmp_path, "score")
     assert len(text_runs.read_json_lines(scores)) == 11
     (chunk_dir,) = tmp_path.glob("tmp-*")
-    chunks = sorted(chunk_dir.iterdir())
+    chunks = sorted(chunk_dir.glob("*-chunk*"))
     assert [path.name for path in chunks] == [
         f"{whole.name}-chunk{i:05}" for i in range(3)
     ]
     assert b"".join(path.read_bytes() for path in chunks) == whole.read_bytes()
+    (tmp_path / f"{whole.name}.COMPLETED").unlink()
+    with pytest.raises(ValueError, match=r"'infer.checkpoint_period': \(2, 1\)"):
+        infer(checkpoint, tmp_path, checkpoint_period=2)
 
 
 def test_examples_without_texts_are_scored(checkpoint, tmp_path):

@@ -221,9 +221,9 @@ class _TaskRun:
 
     def finish(self, merge: bool) -> None:
         """Joins the chunks if `merge`, and marks the results as complete."""
-        names = (self.chunk(i) for i in itertools.count())
-        chunks = list(itertools.takewhile(os.path.exists, names))
         if merge:
+            names = (self.chunk(i) for i in itertools.count())
+            chunks = list(itertools.takewhile(os.path.exists, names))
             with open(f"{self.output}.tmp", "wb") as merged:
                 for path in chunks:
                     with open(path, "rb") as f:
@@ -231,9 +231,8 @@ class _TaskRun:
             os.replace(f"{self.output}.tmp", self.output)
         with open(f"{self.output}.COMPLETED", "w"):
             pass
-        os.remove(self._settings_file)
         if merge:
-            for path in chunks:
+            for path in [*chunks, self._settings_file]:
                 os.remove(path)
             if not os.listdir(self.chunk_dir):  # another mode's may be there
                 os.rmdir(self.chunk_dir)

@@ -65,20 +65,18 @@ def read_model(argument: str, best: bool = False) -> Model:
             f"{what} {folder}: name a MODEL_DIR, an EVAL_OUTPUT_DIR, or a folder of them"
         )
     values: dict[tuple[str, str], Values] = {}
-    of_tasks: dict[str, list[epath.Path]] = {}
-    last_steps: dict[str, list[int]] = {}
+    steps: dict[str, dict[epath.Path, int]] = {}
     for file in files:
         task = suites.canonical(file.name.removesuffix(_SUFFIX))
-        of_tasks.setdefault(task, []).append(file)
         step, metrics = _metrics(file, best)
-        last_steps.setdefault(task, []).append(step)
+        steps.setdefault(task, {})[file] = step
         for key, value in metrics.items():
             values.setdefault((task, key), []).append(value)
-    for task, found in of_tasks.items():
-        _check_apart(task, found)
-        if len(set(last_steps[task])) > 1 and not best:
-            steps = ", ".join(map(str, last_steps[task]))
-            commands.say(f"{label}: the last steps of {task} are {steps}")
+    for task, found in steps.items():
+        _check_apart(task, [*found])
+        if len(set(found.values())) > 1 and not best:
+            listed = ", ".join(map(str, found.values()))
+            commands.say(f"{label}: the last steps of {task} are {listed}")
     return Model(label, values)
 
 
