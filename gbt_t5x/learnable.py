@@ -53,7 +53,13 @@ def settings(base: optimizers.OptimizerDef, hyperparams: Iterable[str]) -> dict[
                 f"{_SMALLEST_ADAFACTOR_EPSILON:g}, not {value:g}: in float32 the "
                 f"derivative overflows at small gradients. Set {epsilon}"
             )
-    if isinstance(base, optax_optimizer.OptaxOptimizer):
+    if not isinstance(base, optax_optimizer.OptaxOptimizer):
+        if "alpha" in hyperparams and _ignores_rate(base):
+            raise ValueError(
+                f"cannot learn alpha: {type(base).__name__} does not use the trainer's "
+                "learning rate: set OPTIMIZER to @optax_optimizer.OptaxOptimizer()"
+            )
+    else:
         rate = {"alpha": "learning_rate"} if "alpha" in hyperparams else {}
         # HyperParam refuses other values.
         inside = {k: s for k, s in names.items() if getattr(base.hyper_params, s) > 0}
@@ -66,6 +72,19 @@ def settings(base: optimizers.OptimizerDef, hyperparams: Iterable[str]) -> dict[
                 "; ".join(f"cannot learn {k} of {of}: {why}" for k, why in faults.items())
             )
     return names
+
+
+def _ignores_rate(base: optimizers.OptimizerDef) -> bool:
+    """Whether an update does not read the rate, as that of T5X's OptaxWrapper."""
+
+    def update(rate: jax.Array) -> Any:
+        params = {"kernel": jnp.ones((2,))}
+        hyper_params = base.hyper_params.replace(learning_rate=rate)
+        state = base.init_state(params)
+        return base.apply_gradient(hyper_params, params, state, params)[0]
+
+    jaxpr = jax.make_jaxpr(update)(0.1).jaxpr
+    return not any(x is jaxpr.invars[0] for eqn in jaxpr.eqns for x in eqn.invars)
 
 
 def _setting(base: optimizers.OptimizerDef, name: str) -> str:

@@ -10,20 +10,21 @@ import jax.numpy as jnp
 def pack(state: Any) -> dict[str, Any]:
     """Nested dictionaries of what checkpoints can keep.
 
-    Keys, typed or not, become the float32 of their bytes: T5X restores all of a state as
-    float32, which rounds larger numbers. Empty nodes and arrays of size 0 are left out.
+    Keys, typed or not, become the float32 of their bytes, and truth values float32: T5X
+    restores all of a state as float32, which rounds larger numbers. Empty nodes and
+    arrays of size 0 are left out.
     """
     flat = traverse_util.flatten_dict(serialization.to_state_dict(state))
     return traverse_util.unflatten_dict(
-        {
-            path: _bytes(x) if _is_key(x) or x.dtype == jnp.uint32 else x
-            for path, x in flat.items()
-            if x is not None and x.size
-        }
+        {path: _as_float32(x) for path, x in flat.items() if x is not None and x.size}
     )
 
 
-def _bytes(x: Any) -> jax.Array:
+def _as_float32(x: Any) -> Any:
+    if x.dtype == jnp.bool:
+        return x.astype(jnp.float32)
+    if not _is_key(x) and x.dtype != jnp.uint32:
+        return x
     numbers = jax.random.key_data(x) if _is_key(x) else x
     return jax.lax.bitcast_convert_type(numbers, jnp.uint8).astype(jnp.float32)
 
@@ -50,7 +51,8 @@ def unpack(packed: Any, like: Any) -> Any:
                 impl = jax.random.key_impl(jnp.empty(x.shape, x.dtype))
                 flat[path] = jax.random.wrap_key_data(flat[path], impl=impl)
         else:
-            flat[path] = packed[path]
+            is_bool = x.dtype == jnp.bool
+            flat[path] = packed[path].astype(x.dtype) if is_bool else packed[path]
     return serialization.from_state_dict(like, traverse_util.unflatten_dict(flat))
 
 

@@ -183,6 +183,8 @@ class Sensitivities:
             rounding.expand(tuple(state.sensitivity[part][name] for part in parts)),
         )
         carry = (params, learnable.momentum(param_states))
+        # Momentum may be kept in another dtype than Z.
+        discounted = jax.tree.map(lambda z, x: z.astype(x.dtype), discounted, carry)
         new = hypergradient_lib.sensitivity(carry_on, raw, name, carry, discounted, first)
         return dict(zip(parts, new, strict=True))
 

@@ -189,8 +189,8 @@ class GuidedMetricsManager:
             if name.startswith(_VALUES)
         )
         raise ValueError(
-            f"step {step}: the last {self._in_a_row} hypergradients, or their guidance "
-            f"losses, were not finite, and MAX_SKIPPED={self._max_skipped}. λ stands "
+            f"step {step}: each of the last {self._in_a_row} hypergradients, or its "
+            f"guidance loss, is not finite, and MAX_SKIPPED={self._max_skipped}. λ is "
             f"where it was: {values}. Look at the guidance data, lower the learning rate "
             "or META_LEARNING_RATE, or set MAX_SKIPPED higher to train on with this λ"
         )

@@ -88,6 +88,7 @@ def check_base(owner: str, base: Any) -> None:
         base: what gin gives.
     """
     is_optimizer = isinstance(base, optimizers.OptimizerDef)
+    is_optimizer = is_optimizer and hasattr(base.hyper_params, "learning_rate")
     if not is_optimizer or isinstance(base, WrappingOptimizer):
         raise ValueError(
             f"{owner}.base={checks.show(base)}: must be an unguided optimizer: set "

@@ -223,6 +223,21 @@ def test_a_checkpoint_resumes_to_the_bit(name, restored):
     _assert_trees_equal(resumed.state, expected.state)
 
 
+@OPTIMIZERS
+def test_a_state_that_t5x_restored_keeps_its_dtypes(name):
+    """T5X restores numbers as float32, and a compiled step takes one dtype."""
+    trained = _trained(name)
+    state = trained.state.replace(
+        param_states=jax.tree.map(
+            lambda x: x if jnp.ndim(x) else jnp.asarray(x, jnp.float32),
+            trained.state.param_states,
+        )
+    )
+    after = _train(trained.replace(state=state), [2]).state
+    dtypes = lambda state: jax.tree.map(lambda x: x.dtype.name, state.param_states)
+    assert dtypes(after) == dtypes(state)
+
+
 @contextlib.contextmanager
 def _float64():
     """With what optax writes as jnp.float32."""

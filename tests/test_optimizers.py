@@ -439,6 +439,27 @@ def test_what_is_no_optimizer_is_refused(base):
         guided.GuidedOptimizer(base, ["alpha"], 0.1)
 
 
+class _OfOneRate(adafactor.Adafactor):
+    """As T5X's OptaxWrapper does, it leaves the trainer's learning rate out."""
+
+    def apply_gradient(self, hyper_params, params, state, grads):
+        return super().apply_gradient(self.hyper_params, params, state, grads)
+
+
+def test_alpha_is_not_learned_where_it_moves_nothing():
+    base = _OfOneRate(learning_rate=0.1)
+    with pytest.raises(ValueError, match="cannot learn alpha: _OfOneRate does not"):
+        guided.GuidedOptimizer(base, ["alpha"], 0.1)
+    assert guided.GuidedOptimizer(_base(), ["alpha"], 0.1).hyperparams == ["alpha"]
+
+
+def test_an_optimizer_of_several_rates_is_refused():
+    several = _base()
+    several.hyper_params = [several.hyper_params]  # as T5X's MultiOptimizer has them
+    with pytest.raises(ValueError, match="must be an unguided optimizer"):
+        guided.GuidedOptimizer(several, ["alpha"], 0.1)
+
+
 def test_a_guided_optimizer_is_not_guided_again():
     with pytest.raises(ValueError, match="must be an unguided optimizer"):
         guided.GuidedOptimizer(_guided(["alpha"]), ["alpha"], 0.1)

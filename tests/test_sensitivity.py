@@ -160,6 +160,19 @@ def test_keeping_sensitivities_changes_no_update(base):
     )
 
 
+def test_momentum_of_bfloat16_has_a_discounted_derivative():
+    params, *gradients = trees(4)
+    found = []
+    for dtype in (jnp.bfloat16, jnp.float32):
+        base = optax_optimizer.OptaxOptimizer(optax.adam, mu_dtype=dtype)
+        definition = optimizers.GuidedOptimizer(base, ["alpha"], 0.1, discount=0.9)
+        raw = definition.init_state(params).hyperparams
+        state = run(definition.create(params), gradients, [raw] * 3).state
+        found.append(definition.hypergradient(params, state, gradients[0]))
+    close = functools.partial(np.testing.assert_allclose, rtol=0.05)
+    jax.tree.map(close, *found)
+
+
 _ADAFACTOR = lambda: adafactor.Adafactor(beta1=0.5)
 _sgd = functools.partial(optax_optimizer.OptaxOptimizer, optax.sgd)
 

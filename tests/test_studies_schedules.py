@@ -4,6 +4,7 @@ import functools
 import os
 import shutil
 
+from etils import epath
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -211,20 +212,38 @@ def test_what_cannot_be_exported_is_one_line(guided, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("steps", "names", "settings", "known"),
+    ("steps", "names", "config", "known"),
     [
-        ([20, 40], ["alpha", "beta1"], {"BETA1": "0.8"}, {"alpha": 1.0, "beta1": 0.8}),
-        ([20, 30, 50], ["alpha"], {}, {"alpha": 1.0}),
-        ([1, 2], ["alpha"], {}, {}),
-        ([20], ["alpha"], {}, {}),
-        ([1520, 1540], ["alpha"], {}, {}),  # from a checkpoint
-        ([20, 40], ["alpha", "beta1"], {"BETA1": "None"}, {}),
-        ([20, 40], ["alpha", "beta1"], {}, {}),
-        ([20, 40], ["alpha", "epsilon"], {}, {}),
+        ([20, 40], ["alpha", "beta1"], "BETA1 = 0.8", {"alpha": 1.0, "beta1": 0.8}),
+        (
+            [20, 40],
+            ["alpha", "beta1"],
+            "BETA1 = 0.9\noptimizers.GuidedOptimizer.initial_alpha = 0.25\n"
+            "optax_optimizer.OptaxOptimizer.b1 = 0.7",
+            {"alpha": 0.25, "beta1": 0.7},
+        ),
+        (
+            [20, 40],
+            ["alpha", "beta1"],
+            "BETA1 = 0.9\nadafactor.Adafactor.beta1 = %BETA1",
+            {"alpha": 1.0, "beta1": 0.9},
+        ),
+        ([20, 40], ["alpha"], "optimizers.GuidedOptimizer.initial_alpha = %START", {}),
+        ([20, 30, 50], ["alpha"], "", {"alpha": 1.0}),
+        ([1, 2], ["alpha"], "", {}),
+        ([20], ["alpha"], "", {}),
+        ([1520, 1540], ["alpha"], "", {}),  # from a checkpoint
+        ([20, 40], ["alpha", "beta1"], "BETA1 = None", {}),
+        ([20, 40], ["alpha", "beta1"], "", {}),
+        ([20, 40], ["alpha", "epsilon"], "", {}),
     ],
 )
-def test_the_first_update_has_a_row_where_it_is_known(steps, names, settings, known):
-    assert exports._start(names, steps, settings) == known
+def test_the_first_update_has_a_row_where_it_is_known(
+    steps, names, config, known, tmp_path
+):
+    file = epath.Path(tmp_path) / "config.gin"
+    file.write_text(config)
+    assert exports._start(names, steps, exports._initial(file)) == known
 
 
 def test_a_replay_of_another_optimizer_is_refused(guided, tmp_path):

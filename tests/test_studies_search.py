@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+import types
 
 import pytest
 
@@ -231,6 +232,20 @@ def test_what_fails_wherever_it_is_tried_ends_the_search(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match="all 2 trials failed, .* no macro RATE"):
             search.search(question, tmp_path / "search", trials=10, jobs=2)
         assert len(tried) == 2 * times
+
+
+def test_a_loss_that_is_not_finite_is_a_failure(tmp_path, monkeypatch):
+    run = types.SimpleNamespace(loss={1: 2.0, 2: math.nan})
+    monkeypatch.setattr(search.runs, "read_run", lambda _: run)
+    monkeypatch.setattr(search.launch, "seconds", lambda _: 1.0)
+    trial = search._trial(0, {"RATE": 1.0}, tmp_path, "")
+    assert trial.loss == math.inf and "loss is not finite" in trial.problem
+    assert "1 trials, 1 of which failed" in search.table([trial])
+
+
+def test_points_follow_on_a_loss_of_nothing():
+    known = [({"RATE": 9.0, "BETA1": 0.5}, loss) for loss in [1.0, 0.0] * 6]
+    assert spaces.suggest((RATE, BETA1), known).keys() == {"RATE", "BETA1"}
 
 
 def test_where_all_trials_failed(tmp_path, trained):

@@ -1,12 +1,15 @@
 """What a guided run learned, as a schedule, and the gin file that replays it.
 
 The schedule has a row for each summary of the run. Where the run began at step 0 and
-learned alpha and beta1 alone, there is a row for its first update too: alpha 1 and BETA1.
+learned alpha and beta1 alone, there is a row for its first update too, of what these
+started from.
 The gin file is for a run that is not guided, after the model and run files.
 """
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import os
+import re
 
 from etils import epath
 import numpy as np
@@ -87,7 +90,7 @@ def read(model_dir: str | os.PathLike) -> schedule_lib.Schedule:
         )
         for name in names
     }
-    start = _start(names, steps, runs.read_settings(folder / "config.gin"))
+    start = _start(names, steps, _initial(folder / "config.gin"))
     if start:
         steps = [1, *steps]
         table = {
@@ -97,19 +100,34 @@ def read(model_dir: str | os.PathLike) -> schedule_lib.Schedule:
     return schedule_lib.Schedule(np.array(steps), table, [g for g in groups if g])
 
 
+def _initial(config: epath.Path) -> dict[str, float]:
+    """Name -> what alpha and beta1 start from, if the config.gin of a run says so.
+
+    That is `GuidedOptimizer.initial_alpha`, and BETA1 or the number in its place.
+    """
+    text = config.read_text() if config.exists() else ""
+    bound = re.findall(r"^\S+\.(initial_alpha|beta1|b1|momentum) = (.+)$", text, re.M)
+    settings = runs.read_settings(config)
+    found = {"alpha": "1.0", "beta1": settings.get("BETA1", "")}
+    for name, value in bound:
+        if value != "%BETA1":
+            found["alpha" if name == "initial_alpha" else "beta1"] = value
+    numbers = {}
+    for name, value in found.items():
+        with contextlib.suppress(ValueError):  # None, or a macro
+            numbers[name] = float(value)
+    return numbers
+
+
 def _start(
-    names: Sequence[str], steps: Sequence[int], settings: Mapping[str, str]
+    names: Sequence[str], steps: Sequence[int], known: Mapping[str, float]
 ) -> dict[str, float]:
     """Name -> value of the first update, of all; empty if that is not known.
 
-    Alpha starts from 1, and beta1 from BETA1. A run whose first summary is of a later
-    step than a period began from a checkpoint, where λ may be anything.
+    A run whose first summary is of a later step than a period began from a checkpoint,
+    where λ may be anything.
     """
     from_zero = 1 < steps[0] <= max(np.diff(steps), default=0)
-    try:
-        known = {"alpha": 1.0, "beta1": float(settings["BETA1"])}
-    except (KeyError, ValueError):
-        known = {"alpha": 1.0}
     if not from_zero or not set(names) <= set(known):
         return {}
     return {name: known[name] for name in names}

@@ -27,7 +27,7 @@ from gbt_t5x.studies import commands, processes
 
 _STATE, LOG = "study.json", "log.txt"
 _DONE, _STARTED, _FAILED = "done", "started", "failed"
-_NOT_FINITE = "is not finite"  # the loss, of `actions`; the train state, of `run_folder`
+_NOT_FINITE = "is not finite"  # as `actions`, `run_folder` and `summaries` end a run
 
 
 @dataclasses.dataclass(frozen=True)

@@ -156,7 +156,8 @@ def _trial(
         loss = math.inf
     else:
         loss = [*runs.read_run(model_dir).loss.values()][-1]
-    loss = loss if math.isfinite(loss) else math.inf
+    if not problem and not math.isfinite(loss):
+        loss, problem = math.inf, "the final development loss is not finite"
     seconds = launch.seconds(model_dir)
     return Trial(number, values, loss, seconds, problem, model_dir)
 

@@ -17,6 +17,7 @@ import warnings
 from gbt_t5x import checks
 
 INITIAL = 8  # points of a Sobol sequence, before there is a process
+_LOWEST = 1e-12  # of the losses that are told apart
 _NOISE = 1e-2  # variance of the targets' noise, over their own
 _DIGITS = 4  # of a setting
 
@@ -100,7 +101,7 @@ def suggest(
 
     Args:
         space: at least one setting.
-        losses: points and what they gave, > 0 or not finite, in their order.
+        losses: points and what they gave, >= 0 or not finite, in their order.
         pending: points that are being tried.
         seed: the same arguments give the same point.
     """
@@ -108,7 +109,8 @@ def suggest(
     from scipy.stats import qmc
 
     number = len(losses) + len(pending)
-    finite = [math.log(loss) for _, loss in losses if math.isfinite(loss)]
+    log = lambda loss: math.log(max(loss, _LOWEST))
+    finite = [log(loss) for _, loss in losses if math.isfinite(loss)]
     if number < INITIAL or not finite:
         sobol = qmc.Sobol(len(space), rng=seed)
         with warnings.catch_warnings():  # about a number that is no power of 2
@@ -132,7 +134,7 @@ def suggest(
     lengths = [0.3] * len(space), (0.05, 10.0)
     optimizer.set_gp_params(kernel=kernels.Matern(*lengths, nu=2.5), alpha=_NOISE)
     worst, mean = max(finite), statistics.fmean(finite)
-    known = [(p, math.log(x) if math.isfinite(x) else worst) for p, x in losses]
+    known = [(p, log(x) if math.isfinite(x) else worst) for p, x in losses]
     for point, target in [*known, *((point, mean) for point in pending)]:
         places = {setting.name: setting.place(point[setting.name]) for setting in space}
         optimizer.register(places, -target)
