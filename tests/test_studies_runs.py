@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from gbt_t5x.studies import runs
+from gbt_t5x.studies import runs, seeds
 from written_runs import write, write_run
 
 
@@ -23,6 +23,17 @@ def test_a_run_is_read(tmp_path):
     assert run.effective_learning_rate == {"": {20: 0.25, 40: 0.375}}
     assert run.settings == {"BATCH_SIZE": "4", "BETA1": "None"}
     assert run.seconds_per_step == 0.125
+    assert run.first_step == 0
+
+
+def test_a_run_from_a_checkpoint_has_its_step(tmp_path):
+    """Also where it was stopped, and went on from one of its own."""
+    write_run(tmp_path, {40: 3.0, 60: 2.5}, [0.5, 8.0, 8.0])
+    write(tmp_path / "train", {s: {"timing/compilation_seconds": 1.0} for s in (30, 50)})
+    assert runs.read_run(tmp_path).first_step == 30
+    entry = seeds.read("run", tmp_path)
+    assert entry.steps_to(2.5) == 60
+    assert entry.seconds_to(2.5) == 30 * 0.125
 
 
 def test_groups_keep_their_names(tmp_path):

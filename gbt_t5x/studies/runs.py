@@ -25,6 +25,7 @@ Curves = Mapping[str, Curve]
 
 LOSS = "loss_per_nonpadding_target_token"
 SPEED = "timing/steps_per_second"
+COMPILATION = "timing/compilation_seconds"  # at the step that a process begins with
 LEARNING_RATE = "learning_rate"  # T5X's schedule
 EFFECTIVE = "learning_rate/effective"  # times alpha; with groups EFFECTIVE/GROUP
 SCHEDULE = "SCHEDULE"  # macro of a run that replays what another learned
@@ -49,6 +50,7 @@ class Run:
         settings: macro -> value, as config.gin writes it; a reference to another macro
             is that macro's value.
         seconds_per_step: median over the summaries after the first, or None.
+        first_step: that of the checkpoint that it began from, or 0.
     """
 
     folder: epath.Path
@@ -59,6 +61,7 @@ class Run:
     effective_learning_rate: Curves
     settings: Mapping[str, str]
     seconds_per_step: float | None
+    first_step: int
 
 
 def read_curves(folder: str | os.PathLike, tags: str) -> dict[str, Curve]:
@@ -120,7 +123,7 @@ def read_run(folder: str | os.PathLike) -> Run:
         raise ValueError(
             f"{folder} {what}: no TensorBoard files in {path / 'train'}: name a MODEL_DIR"
         )
-    names = f"{SPEED}|{LEARNING_RATE}|{EFFECTIVE}(/.*)?|{HYPERPARAMS}.*"
+    names = f"{SPEED}|{COMPILATION}|{LEARNING_RATE}|{EFFECTIVE}(/.*)?|{HYPERPARAMS}.*"
     train = read_curves(path / "train", names)
     evaluations = path / "training_eval"
     found = sorted(evaluations.iterdir()) if evaluations.is_dir() else []
@@ -155,6 +158,7 @@ def read_run(folder: str | os.PathLike) -> Run:
         effective_learning_rate=effective,
         settings=settings,
         seconds_per_step=statistics.median(1 / s for s in speeds) if speeds else None,
+        first_step=min(train.get(COMPILATION, ()), default=0),
     )
 
 

@@ -89,9 +89,11 @@ class Seeds:
         return runs.first_step_at_or_below(self.loss, level)
 
     def seconds_to(self, level: float) -> float | None:
-        """`steps_to`, times the seconds of a step."""
-        steps, each = self.steps_to(level), self.seconds_per_step
-        return None if steps is None or each is None else steps * each
+        """The steps that the run took itself up to `steps_to`, times their seconds."""
+        step, each = self.steps_to(level), self.seconds_per_step
+        if step is None or each is None:
+            return None
+        return (step - self.runs[0].first_step) * each
 
     @property
     def is_replayed(self) -> bool:
