@@ -254,6 +254,14 @@ def test_training_refuses_wrong_settings(tmp_path, changes, message):
         text_runs.train(tmp_path, **changes)
 
 
+@text_runs.embedded_only
+def test_a_checkpoint_without_a_step_is_refused(tmp_path):
+    (tmp_path / "best_model" / "state").mkdir(parents=True)
+    restored = restore_from(str(tmp_path / "best_model"), "specific")
+    with pytest.raises(ValueError, match="best_model is .* name it checkpoint_STEP"):
+        text_runs.train(tmp_path / "run", checkpoint_cfg=restored)
+
+
 def test_gin_functions():
     assert gin_utils.sum_fn("tiny_", "texts") == "tiny_texts"
     assert gin_utils.bool_fn(0) is False

@@ -210,11 +210,16 @@ def test_chunks_of_another_decoder_are_refused(checkpoint, tmp_path, chunks):
 
 
 @text_runs.embedded_only
-def test_modes_share_a_folder(checkpoint, whole, tmp_path):
+def test_modes_share_a_folder(checkpoint, whole, tmp_path, capfd):
     settings = text_runs.common(checkpoint, tmp_path)
-    infer_script.infer(
-        mode="predict", checkpoint_period=1, merge_chunked_results=False, **settings
+    unmerged = functools.partial(
+        infer_script.infer,
+        mode="predict",
+        checkpoint_period=1,
+        merge_chunked_results=False,
+        **settings,
     )
+    unmerged()
     scores = infer(checkpoint, tmp_path, "score")
     assert len(text_runs.read_json_lines(scores)) == 11
     (chunk_dir,) = tmp_path.glob("tmp-*")
@@ -223,7 +228,12 @@ def test_modes_share_a_folder(checkpoint, whole, tmp_path):
         f"{whole.name}-chunk{i:05}" for i in range(3)
     ]
     assert b"".join(path.read_bytes() for path in chunks) == whole.read_bytes()
-    (tmp_path / f"{whole.name}.COMPLETED").unlink()
+    capfd.readouterr()
+    unmerged()
+    marker = f"{whole.name}.COMPLETED"
+    said = rf"delete \S+/{marker} and \S+/{whole.name}-chunk\* to redo it"
+    assert re.search(said, capfd.readouterr().err)
+    (tmp_path / marker).unlink()
     with pytest.raises(ValueError, match=r"'infer.checkpoint_period': \(2, 1\)"):
         infer(checkpoint, tmp_path, checkpoint_period=2)
 

@@ -24,11 +24,17 @@ def loss_at(values):
     )
 
 
-@pytest.mark.parametrize("text", ["linear:-2:3", "log:1e-05:0.1", "logit:0.1:0.99"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("linear:-2:3", "log:1e-05:0.1", "logit:0.1:0.99"),
+        *("logit:0.9:0.99999", "linear:100000:100050"),  # alike in their first digits
+    ],
+)
 def test_a_place_is_that_of_its_value(text):
     setting = spaces.Setting.parse("X", text)
     assert str(setting) == text
-    for place in (0.0, 0.3, 1.0):
+    for place in (0.0, 0.3, 0.9, 1.0):
         assert setting.place(setting.value(place)) == pytest.approx(place, abs=1e-3)
     assert (setting.value(0.0), setting.value(1.0)) == (setting.low, setting.high)
 

@@ -68,6 +68,10 @@ def check_exists(path: str) -> None:
             f"no checkpoint at {path}{beside}: set RestoreCheckpointConfig.path to a "
             "checkpoint_STEP folder"
         )
+    name = os.path.basename(os.path.abspath(path))
+    has_step = name.removeprefix(f"{_PREFIX}_").isdecimal()
+    if not has_step and not legacy_checkpoints.is_legacy(path):
+        raise ValueError(f"{path} is a checkpoint of no step: name it {_PREFIX}_STEP")
 
 
 class OrbaxCheckpointManagerInterface:

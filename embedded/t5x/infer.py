@@ -7,6 +7,7 @@ python -m t5x.infer --gin_file=FILE --gin.CHECKPOINT_PATH=\"/tmp/run/checkpoint_
 from collections.abc import Callable, Iterator, Mapping
 import dataclasses
 import functools
+import glob
 import itertools
 import json
 import os
@@ -186,7 +187,11 @@ class _TaskRun:
         """Whether an earlier run wrote the results; says so."""
         marker = f"{self.output}.COMPLETED"
         if os.path.exists(marker):
-            progress_lib.say(f"{self.output} is complete; delete {marker} to redo it")
+            chunks = f"{self.chunk(0)[:-5]}*"
+            kept = f" and {chunks}" if glob.glob(chunks) else ""
+            progress_lib.say(
+                f"{self.output} is complete; delete {marker}{kept} to redo it"
+            )
         return os.path.exists(marker)
 
     @property

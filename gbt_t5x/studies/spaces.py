@@ -19,7 +19,8 @@ from gbt_t5x import checks
 INITIAL = 8  # points of a Sobol sequence, before there is a process
 _LOWEST = 1e-12  # of the losses that are told apart
 _NOISE = 1e-2  # variance of the targets' noise, over their own
-_DIGITS = 4  # of a setting
+_DIGITS = range(4, 18)  # of a setting; as many as its place takes
+_PRECISION = 1e-3  # of a place
 
 # Scale -> to it, from it, and the open interval that it takes.
 _SCALES = {
@@ -76,8 +77,12 @@ class Setting:
         """The value at a place between 0 and 1 of the interval, rounded."""
         to, back, _ = _SCALES[self.scale]
         low, high = to(self.low), to(self.high)
-        value = float(f"{back(low + place * (high - low)):.{_DIGITS}g}")
-        return min(max(value, self.low), self.high)
+        exact = value = back(low + place * (high - low))
+        for digits in _DIGITS:
+            value = min(max(float(f"{exact:.{digits}g}"), self.low), self.high)
+            if abs(self.place(value) - place) <= _PRECISION:
+                break
+        return value
 
     def place(self, value: float) -> float:
         """The inverse of `value`."""
