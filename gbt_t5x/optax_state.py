@@ -50,9 +50,10 @@ def unpack(packed: Any, like: Any) -> Any:
             if _is_key(x):
                 impl = jax.random.key_impl(jnp.empty(x.shape, x.dtype))
                 flat[path] = jax.random.wrap_key_data(flat[path], impl=impl)
+        elif x.dtype == jnp.bool:
+            flat[path] = packed[path].astype(jnp.bool)
         else:
-            is_bool = x.dtype == jnp.bool
-            flat[path] = packed[path].astype(x.dtype) if is_bool else packed[path]
+            flat[path] = packed[path]
     return serialization.from_state_dict(like, traverse_util.unflatten_dict(flat))
 
 

@@ -179,7 +179,10 @@ def test_so_many_in_a_row_end_the_run(of_summaries, total, fails_at):
         if step != fails_at:
             assert future.result() == step
             continue
-        message = rf"step {step}: each of the last 4 .*=4.*alpha 1.25, beta1 0.25 to 0.5"
+        message = (
+            rf"step {step}: each of the last 4 .*MAX_SKIPPED=4.*alpha 1.25, "
+            "beta1 0.25 to 0.5"
+        )
         with pytest.raises(ValueError, match=message) as raised:
             future.result()
         assert launch.is_divergence(str(raised.value))
