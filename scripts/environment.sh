@@ -85,4 +85,10 @@ else
     say "installing gbt_t5x and the embedded t5x"
     install --no-build-isolation --editable embedded --editable .
 fi
+# Else every start would compile the thousands of modules that it imports.
+if [[ -n ${PYTHONDONTWRITEBYTECODE:-} ]]; then
+    say "compiling the packages, since PYTHONDONTWRITEBYTECODE is set"
+    # Some have templates, which are no Python.
+    .venv/bin/python -m compileall -qq -j 0 .venv/lib || true
+fi
 echo "$wanted" >$stamp

@@ -87,6 +87,9 @@ case "$*" in
         echo "ERROR: No matching distribution found for a==1"
         exit 1
     fi ;;
+"-m compileall"*)
+    echo "$*" >compiled.log
+    exit 1 ;; # as where a package has a template that is no Python
 -) exit 1 ;; # no T5X is there
 esac
 """
@@ -140,6 +143,21 @@ def test_a_failed_install_is_one_line_and_begins_anew(environment, tmp_path):
     result, lists = environment()
     assert result.returncode == 0 and lists == TRAIN
     assert "removing .venv: its install did not finish" in result.stdout
+
+
+def test_packages_are_compiled_where_python_would_not_keep_it(
+    environment, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    assert environment()[0].returncode == 0
+    compiled = tmp_path / "compiled.log"
+    assert not compiled.exists()
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    result, lists = environment("--dev")
+    assert result.returncode == 0 and lists == BOTH
+    assert compiled.read_text() == "-m compileall -qq -j 0 .venv/lib\n"
+    assert "compiling the packages" in result.stdout
+    assert not environment("--dev")[1]  # the stamp is there
 
 
 @pytest.mark.parametrize("arguments", [["--all"], ["--dev", "--dev"]])

@@ -4,6 +4,7 @@ import html.parser
 import json
 import math
 import re
+import shutil
 
 import pytest
 
@@ -233,6 +234,25 @@ def test_what_was_not_run_says_so(tmp_path):
     assert sentences(found[3]) == ["No numbers of table_2."]
 
 
+def test_what_a_table_lacks_is_named(tmp_path):
+    files = as_in_the_paper()
+    for name, column, kept in (
+        ("table_1", "direction", ("de_en", "fi_en", "en_fi")),
+        ("table_2", "learned", ("alpha", "alpha+beta1")),
+    ):
+        files[name] = [row for row in files[name] if row[column] in kept]
+    found = findings(written(tmp_path / "results", files))
+    directions, against_search = sentences(found[2]), sentences(found[3])
+    assert directions[0].startswith(
+        "templates, without en_de, lt_en, en_lt: 9 of 9 cells have more BLEU than the "
+    )
+    assert [s.split(":")[0] for s in against_search] == ["α", "β1", "α+β1"]
+    assert against_search[1] == "β1: no numbers."
+    page = tmp_path / "paper.html"
+    webpage.make(tmp_path / "results", page)
+    assert "<th>α</th><th>α+β1</th></tr>" in page.read_text()
+
+
 def test_a_difference_counts_beyond_two_standard_errors():
     assert claims.is_below([-0.1])
     assert not claims.is_below([0.0])
@@ -334,7 +354,7 @@ def test_results_in_another_form_are_refused(tmp_path, capsys):
         before.replace("30.1", ""): "has '' as bleu, which is no finite number",
         "".join([first, "templates,de_en,,0\n", *others]): "has None as bleu, which is",
         "".join([first, second, second, *others]): "has two rows of corpus 'templates', "
-        "direction 'de_en', learned '', seed 0: make it again",
+        "direction 'de_en', learned '', seed 0: remove it, and make it again",
         "".join([first, *others]): "has the seeds 1, 2 of corpus 'templates', direction "
         "'de_en', learned '' and the seeds 0, 1, 2 of corpus 'templates', direction",
         "".join(x for x in before.splitlines(keepends=True) if "en_lt,alpha," not in x): (
@@ -366,8 +386,8 @@ def test_results_in_another_form_are_refused(tmp_path, capsys):
     size = folder / "size.csv"
     before = size.read_text()
     for text, message in {
-        before.replace("7.5", "seven"): "has hours figure_1 'seven': make it again",
-        before.replace("trials,", "tries,"): "with trials: name the folder",
+        before.replace("7.5", "seven"): "has hours figure_1 'seven': remove it",
+        before.replace("\ntrials,", "\ntries,"): "with trials: name the folder",
     }.items():
         size.write_text(text)
         assert message in error_of(folder, capsys)
@@ -511,7 +531,7 @@ def test_every_part_is_trained_and_written(tmp_path, trained, capsys):
 def test_results_of_another_size_or_corpus_are_not_mixed(tmp_path, trained, capsys):
     folder = tmp_path / "study"
     command = ["--folder", str(folder), "--only", "table_1"]
-    paper.main(["--quick", *command, "--corpora", "templates", "catalogues"])
+    paper.main(["--quick", *command, "--corpora", "catalogues"])
     paper.main(["--quick", *command, "--corpora", "templates"])
     rows = measured.read(folder / "results", "table_1")
     assert [row["corpus"] for row in rows] == ["catalogues"] * 8 + ["templates"] * 8
@@ -526,6 +546,58 @@ def test_results_of_another_size_or_corpus_are_not_mixed(tmp_path, trained, caps
     with pytest.raises(SystemExit, match="2"):
         paper.main([*command, "--page", str(tmp_path)])
     assert f"{tmp_path} is not FILE.html" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("part", "which", "runs"),
+    [
+        ("table_1", {"direction": "en_fi"}, 4),
+        ("table_2", {"learned": "beta1"}, 2 * 3 + 4),
+        ("table_3", {}, 2 + 2 * 3),
+        ("figure_F2", {}, 4),
+    ],
+)
+def test_what_the_results_have_is_not_made_again(
+    tmp_path, trained, capsys, part, which, runs
+):
+    folder, other = tmp_path / "study", tmp_path / "other machine"
+    paper.main(["--quick", "--folder", str(folder), "--only", part])
+    whole = {f.name: f.read_text() for f in (folder / "results").glob("*.csv")}
+    rows = measured.read(folder / "results", part)
+    left = [row for row in rows if not which.items() <= row.items()]
+    shutil.copytree(folder / "results", other / "results")
+    measured.write(other / "results", part, left)
+    trained.clear()
+    paper.main(["--quick", "--folder", str(other), "--only", part])
+    assert len(trained) == runs
+    there = {f.name: f.read_text() for f in (other / "results").glob("*.csv")}
+    assert there.keys() == whole.keys()
+    for name in there.keys() - {"size.csv"}:
+        assert sorted(there[name].splitlines()) == sorted(whole[name].splitlines())
+    capsys.readouterr()
+    trained.clear()
+    paper.main(["--quick", "--folder", str(other), "--only", part])
+    assert not trained
+    said = f"{' '.join([part, *which.values()])}: is in {other}/results, and is not made"
+    assert said.replace("table_1 en_fi", "table_1 templates en_fi") in (
+        capsys.readouterr().err
+    )
+
+
+def test_hours_are_those_of_all_pieces(tmp_path, trained):
+    """On one machine and on another, of 4 runs and evaluations each."""
+    results = tmp_path / "results"
+    paper.main(["--quick", "--folder", str(tmp_path), "--only", "table_1"])
+    whole = measured.Results(results).hours("table_1")
+    rows = measured.read(results, "table_1")
+    measured.write(results, "table_1", [r for r in rows if r["direction"] == "de_en"])
+    sizes = measured.Results(results).sizes | {"hours table_1": f"{whole / 2:.2f}"}
+    measured.write(results, "size", [{"name": k, "value": v} for k, v in sizes.items()])
+    paper.main(["--quick", "--folder", str(tmp_path), "--only", "table_1"])
+    assert measured.Results(results).hours("table_1") == pytest.approx(whole, abs=0.011)
+    (results / "table_1.csv").unlink()
+    paper.main(["--quick", "--folder", str(tmp_path), "--only", "table_1"])
+    assert measured.Results(results).hours("table_1") == whole
 
 
 def test_a_part_alone(tmp_path, trained):

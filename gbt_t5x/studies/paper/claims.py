@@ -204,6 +204,8 @@ def _six_directions(results: measured.Results) -> list[Evidence]:
             for learned in LEARNED:
                 bleu = results.by_seed("table_1", "bleu", learned=learned, **of)
                 gains.setdefault(learned, []).append(differences(bleu, base))
+        left = [x for x in results.sizes["directions"].split() if x not in directions]
+        without = f", without {', '.join(left)}" if left else ""
         better = [is_above(cell) for cells in gains.values() for cell in cells]
         means = "; ".join(
             f"{SYMBOLS[learned]} {statistics.fmean(map(statistics.fmean, cells)):+.1f}"
@@ -211,8 +213,8 @@ def _six_directions(results: measured.Results) -> list[Evidence]:
         )
         found.append(
             Evidence(
-                f"{corpus}: {_count(better)} cells have more BLEU than the baseline; on "
-                f"average {means}.",
+                f"{corpus}{without}: {_count(better)} cells have more BLEU than the "
+                f"baseline; on average {means}.",
                 _share(better),
             )
         )
@@ -221,7 +223,11 @@ def _six_directions(results: measured.Results) -> list[Evidence]:
 
 def _against_a_search(results: measured.Results) -> list[Evidence]:
     found = []
+    there = {row["learned"] for row in results.rows("table_2")}
     for learned in LEARNED:
+        if learned not in there:
+            found.append(Evidence(f"{SYMBOLS[learned]}: no numbers."))
+            continue
         bleu, loss = (
             differences(
                 results.by_seed("table_2", metric, learned=learned, row="guided"),

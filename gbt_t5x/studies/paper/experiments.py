@@ -51,7 +51,7 @@ class Size:
         seeds: of every run.
         directions: of Table 1.
         translation, pretraining, finetuning, trial: steps of a run.
-        trials: of a search.
+        trials, guided_trials: of a search, and of one for η̂.
         evaluations: of a run.
     """
 
@@ -60,8 +60,9 @@ class Size:
     translation: int = 600
     pretraining: int = 1500
     finetuning: int = 500
-    trial: int = 300
+    trial: int = 200
     trials: int = 100
+    guided_trials: int = 25
     evaluations: int = 12
 
     def texts(self) -> dict[str, str]:
@@ -73,7 +74,7 @@ class Size:
 
 
 WHOLE = Size()
-QUICK = Size((0,), ("de_en", "en_fi"), 80, 160, 80, 40, trials=3, evaluations=4)
+QUICK = Size((0,), ("de_en", "en_fi"), 80, 160, 80, 40, 3, 3, evaluations=4)
 
 
 @dataclasses.dataclass(frozen=True)

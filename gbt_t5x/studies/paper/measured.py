@@ -85,7 +85,7 @@ def read(folder: pathlib.Path, name: str) -> list[Row]:
         if there != here:
             raise ValueError(
                 f"{file} has the columns {','.join(there)}, and this version writes "
-                f"{','.join(here)}: make it again"
+                f"{','.join(here)}: remove it, and make it again"
             )
         rows = [*reader]
     is_number = _NUMBERS - {"value"} if name == "size" else _NUMBERS
@@ -107,7 +107,7 @@ def read(folder: pathlib.Path, name: str) -> list[Row]:
         if "step" in keys:
             _check_steps(found)
     except ValueError as error:
-        raise ValueError(f"{file} has {error}: make it again") from error
+        raise ValueError(f"{file} has {error}: remove it, and make it again") from error
     return [*found.values()]
 
 
@@ -282,7 +282,8 @@ class Results:
             return None if text is None else float(text)
         except ValueError as error:
             raise ValueError(
-                f"{self._folder / 'size'}.csv has {of_part} {text!r}: make it again"
+                f"{self._folder / 'size'}.csv has {of_part} {text!r}: remove it, and "
+                "make it again"
             ) from error
 
 

@@ -1,9 +1,10 @@
 """The runs of the paper's experiments, and the numbers that are written of them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
 import pathlib
 
-from gbt_t5x.studies import exports, launch, runs, scores, search
+from gbt_t5x.studies import commands, exports, launch, runs, scores, search
 from gbt_t5x.studies.paper import experiments, measured
 
 _PRETRAINED = {
@@ -32,28 +33,54 @@ class Study:
         self._made: set[pathlib.Path] = set()  # of a part
 
     def make(self, part: str, corpora: Sequence[str] = ("templates",)) -> None:
-        """Trains what a part is made of, and writes its numbers.
+        """Trains what the results lack of a part, and writes its numbers.
+
+        Table 1 is written direction by direction, and Table 2 column by column: what is
+        there is not made again, on another machine neither.
 
         Args:
             part: one of `experiments.PARTS`.
-            corpora: of Table 1; what is there of others stays.
+            corpora: of Table 1.
 
         Raises:
             ValueError: the results are of another size, or a run failed.
         """
         self._check_size()
-        self._made.clear()
+        for which, rows_of in self._pieces(part, corpora):
+            there = measured.read(self.results, part)
+            if any(which.items() <= row.items() for row in there):
+                what = " ".join([part, *which.values()])
+                commands.say(f"{what}: is in {self.results}, and is not made again")
+                continue
+            self._made.clear()
+            for name, rows in rows_of().items():
+                self._write(name, [*self._others(name, which), *rows])
+            self._write("size", [*self._sizes(part, goes_on=bool(there))])
+
+    def _pieces(
+        self, part: str, corpora: Sequence[str]
+    ) -> Iterator[tuple[measured.Row, Callable[[], Mapping[str, list[measured.Row]]]]]:
+        """What is written at once: the columns that tell it, and what gives its rows."""
         if part == "table_1":
-            kept = measured.read(self.results, part)
-            rows = [row for row in kept if row["corpus"] not in corpora]
-            self._write(part, [*rows, *(r for c in corpora for r in self._table_1(c))])
+            for corpus in corpora:
+                for direction in self._size.directions:
+                    which = {"corpus": corpus, "direction": direction}
+                    yield which, functools.partial(self._table_1, corpus, direction)
         elif part == "table_2":
-            self._table_2()
+            for learned in experiments.LEARNED:
+                which = {"learned": "+".join(learned)}
+                yield which, functools.partial(self._table_2, learned)
         elif part == "table_3":
-            self._write(part, [*self._table_3()])
+            yield {}, lambda: {part: [*self._table_3()]}
         else:
-            self._write(part, [*self._figure(part)])
-        self._write("size", [*self._sizes(part)])
+            yield {}, lambda: {part: [*self._figure(part)]}
+
+    def _others(self, name: str, which: measured.Row) -> list[measured.Row]:
+        """The rows of a table that are of other pieces; a figure is one."""
+        if name not in measured.COLUMNS:
+            return []
+        there = measured.read(self.results, name)
+        return [row for row in there if not which.items() <= row.items()]
 
     def _check_size(self) -> None:
         there = measured.Results(self.results).sizes
@@ -97,22 +124,24 @@ class Study:
             }
             yield from _curves(row, self._size.seeds, trained[variant.name])
 
-    def _table_1(self, corpus_name: str) -> Iterator[measured.Row]:
+    def _table_1(
+        self, corpus_name: str, direction: str
+    ) -> Mapping[str, list[measured.Row]]:
         corpus = experiments.CORPORA[corpus_name]
-        for direction in self._size.directions:
-            variants = [
-                experiments.variant("translation", setup, self._size, direction, corpus)
-                for setup in experiments.TABLE_1
-            ]
-            trained = self._train(variants, f"translation/{corpus_name}/{direction}")
-            for setup, variant in zip(experiments.TABLE_1, variants, strict=True):
-                row = {
-                    "corpus": corpus_name,
-                    "direction": direction,
-                    "learned": "+".join(setup.learned),
-                }
-                model_dirs = trained[variant.name]
-                yield from self._scored(row, model_dirs, direction, corpus)
+        variants = [
+            experiments.variant("translation", setup, self._size, direction, corpus)
+            for setup in experiments.TABLE_1
+        ]
+        trained = self._train(variants, f"translation/{corpus_name}/{direction}")
+        rows: list[measured.Row] = []
+        for setup, variant in zip(experiments.TABLE_1, variants, strict=True):
+            row = {
+                "corpus": corpus_name,
+                "direction": direction,
+                "learned": "+".join(setup.learned),
+            }
+            rows += self._scored(row, trained[variant.name], direction, corpus)
+        return {"table_1": rows}
 
     def _scored(
         self,
@@ -139,57 +168,52 @@ class Study:
                 **{metric: of_metric[metric] for metric in metrics},
             }
 
-    def _table_2(self) -> None:
-        """Table 2, the trials of its searches, and Figure E.1, of those of beta1."""
-        table: list[measured.Row] = []
-        trials: list[measured.Row] = []
-        figure: list[measured.Row] = []
-        for learned in experiments.LEARNED:
-            name = "+".join(learned)
-            for guided in (False, True):
-                of_row = "guided" if guided else "base"
-                found = self._search(learned, guided)
-                best = search.best(found)
-                for t in found:
-                    trial = {"trial": t.number, "loss": t.loss if not t.problem else None}
-                    more = {"seconds": t.seconds, "problem": t.problem}
-                    which = {"learned": name, "row": of_row, "settings": _text(t.values)}
-                    trials.append({**which, **trial, **more})
-                untuned = experiments.untuned(learned, guided, self._size)
-                tuned = launch.Variant(
-                    f"{'_'.join(learned)}_{of_row}_tuned",
-                    untuned.gin_files,
-                    [
-                        *untuned.bindings,
-                        *(f"{k} = {v!r}" for k, v in best.values.items()),
-                    ],
-                )
-                trained = self._train([untuned, tuned], "table_2/runs")
-                for kind, variant in ((of_row, untuned), (f"{of_row}_tuned", tuned)):
-                    model_dirs = trained[variant.name]
-                    is_tuned = variant is tuned
-                    times = [t.seconds for t in found] if is_tuned else []
-                    row: measured.Row = {
-                        "learned": name,
-                        "row": kind,
-                        "runs": len(times) or 1,
-                        "seconds": sum(times) or launch.seconds(model_dirs[0]),
-                        "settings": _text(best.values) if is_tuned else "",
-                    }
-                    table += self._scored(row, model_dirs, metrics=["bleu"])
-                    if name == "beta1":
-                        of_figure = {"run": kind, "learned": name if guided else ""}
-                        figure += _curves(of_figure, self._size.seeds, model_dirs)
-        self._write("trials", trials)
-        self._write("table_2", table)
-        self._write("figure_E1", figure)
+    def _table_2(self, learned: Sequence[str]) -> Mapping[str, list[measured.Row]]:
+        """A column of Table 2, the trials of its searches, and of beta1 Figure E.1."""
+        found: dict[str, list[measured.Row]] = {"trials": [], "table_2": []}
+        if learned == ("beta1",):
+            found["figure_E1"] = []
+        name = "+".join(learned)
+        for guided in (False, True):
+            of_row = "guided" if guided else "base"
+            trials = self._search(learned, guided)
+            best = search.best(trials)
+            for t in trials:
+                trial = {"trial": t.number, "loss": t.loss if not t.problem else None}
+                more = {"seconds": t.seconds, "problem": t.problem}
+                which = {"learned": name, "row": of_row, "settings": _text(t.values)}
+                found["trials"].append({**which, **trial, **more})
+            untuned = experiments.untuned(learned, guided, self._size)
+            tuned = launch.Variant(
+                f"{'_'.join(learned)}_{of_row}_tuned",
+                untuned.gin_files,
+                [*untuned.bindings, *(f"{k} = {v!r}" for k, v in best.values.items())],
+            )
+            trained = self._train([untuned, tuned], "table_2/runs")
+            for kind, variant in ((of_row, untuned), (f"{of_row}_tuned", tuned)):
+                model_dirs = trained[variant.name]
+                is_tuned = variant is tuned
+                times = [t.seconds for t in trials] if is_tuned else []
+                row: measured.Row = {
+                    "learned": name,
+                    "row": kind,
+                    "runs": len(times) or 1,
+                    "seconds": sum(times) or launch.seconds(model_dirs[0]),
+                    "settings": _text(best.values) if is_tuned else "",
+                }
+                found["table_2"] += self._scored(row, model_dirs, metrics=["bleu"])
+                if "figure_E1" in found:
+                    of_figure = {"run": kind, "learned": name if guided else ""}
+                    curves = _curves(of_figure, self._size.seeds, model_dirs)
+                    found["figure_E1"] += curves
+        return found
 
     def _search(self, learned: Sequence[str], guided: bool) -> list[search.Trial]:
         name = f"{'_'.join(learned)}_{'guided' if guided else 'base'}"
         found = search.search(
             experiments.question(learned, guided, self._size),
             self._folder / "table_2" / "searches" / name,
-            trials=self._size.trials,
+            trials=self._size.guided_trials if guided else self._size.trials,
             jobs=self._jobs,
         )
         self._made.update(trial.model_dir for trial in found)
@@ -223,13 +247,20 @@ class Study:
                             "value": values[-1],
                         }
 
-    def _sizes(self, part: str) -> Iterator[measured.Row]:
-        """How much is trained, and the hours of the runs of every part so far."""
+    def _sizes(self, part: str, goes_on: bool) -> Iterator[measured.Row]:
+        """How much is trained, and the hours of the runs of every part so far.
+
+        Args:
+            part: of what was made now.
+            goes_on: whether the results had something of that part.
+        """
         for name, value in self._size.texts().items():
             yield {"name": name, "value": value}
-        before = measured.Results(self.results).sizes
+        before = measured.Results(self.results)
         hours = sum(map(launch.seconds, self._made)) / 3600
-        of_parts = before | {f"hours {part}": f"{hours:.2f}"}
+        if goes_on:
+            hours += before.hours(part) or 0.0
+        of_parts = before.sizes | {f"hours {part}": f"{hours:.2f}"}
         for name, value in sorted(of_parts.items()):
             if name.startswith("hours "):
                 yield {"name": name, "value": value}

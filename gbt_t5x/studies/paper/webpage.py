@@ -255,11 +255,13 @@ def _table_1(results: measured.Results) -> list[Table]:
 
 def _table_2(results: measured.Results) -> list[Table]:
     cells = []
+    there = {row["learned"] for row in results.rows("table_2")}
+    of_columns = [learned for learned in claims.LEARNED if learned in there]
     for kind, name in _ROWS.items():
         columns = {
             metric: [
                 results.by_seed("table_2", metric, row=kind, learned=learned)
-                for learned in claims.LEARNED
+                for learned in of_columns
             ]
             for metric in ("bleu", "seconds", "runs")
         }
@@ -271,7 +273,7 @@ def _table_2(results: measured.Results) -> list[Table]:
         number = "/".join(f"{n:g}" for n in sorted(set(runs_of)))
         minutes = f"{statistics.fmean(seconds) / 60:.0f}"
         cells.append([name, minutes, number, *map(_cell, columns["bleu"])])
-    symbols = [claims.SYMBOLS[learned] for learned in claims.LEARNED]
+    symbols = [claims.SYMBOLS[learned] for learned in of_columns]
     header = ["", "minutes", "runs", *symbols]
     caption = (
         "Table 2: BLEU, and the time of all runs of a row, one after the other, the mean "
