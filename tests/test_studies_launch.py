@@ -20,6 +20,8 @@ arguments = dict(a.removeprefix("--gin.").split("=", 1) for a in sys.argv[1:])
 model_dir = pathlib.Path(arguments["MODEL_DIR"].strip('"'))
 with open(model_dir / "ran", "a") as f:
     f.write(" ".join(sys.argv[1:-1]) + "\\n")
+compiled = os.environ["JAX_COMPILATION_CACHE_DIR"]
+(model_dir / "compiled").write_text(compiled if os.path.isdir(compiled) else "none")
 if "FAIL" in arguments:
     print("some lines", flush=True)
     what = "FAIL" if arguments["FAIL"] == "1" else arguments["FAIL"]
@@ -39,6 +41,14 @@ if "MEET" in arguments:
             sys.exit(0)
         time.sleep(0.05)
     sys.exit("error: nobody came")
+"""
+
+
+LAUNCH = """
+import sys
+from gbt_t5x.studies import launch
+for folder in sys.argv[1:]:
+    launch.train([launch.Variant("a", []), launch.Variant("b", [])], folder)
 """
 
 
@@ -65,6 +75,24 @@ def variants(*bindings):
         launch.Variant("a", ["x.gin", "y.gin"], ["N = 1", "M.n=2", *bindings]),
         launch.Variant("b", []),
     ]
+
+
+def test_runs_of_a_process_share_what_is_compiled(folder, tmp_path, monkeypatch):
+    def used(name, *folders):
+        paths = [str(tmp_path / name / f) for f in folders]
+        command = [sys.executable, "-c", LAUNCH, *paths]
+        subprocess.run(command, check=True, capture_output=True)
+        return {p.read_text() for p in (tmp_path / name).glob("*/*/*/compiled")}
+
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    (of_first,) = used("first", "one", "two")
+    (of_second,) = used("second", "one")
+    assert of_first != of_second and "gbt_t5x_compiled_" in of_first
+    assert not os.path.exists(of_first) and not os.path.exists(of_second)
+    (tmp_path / "own").mkdir()
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "own"))
+    assert used("third", "one") == {str(tmp_path / "own")}
+    assert (tmp_path / "own").is_dir()
 
 
 def test_every_variant_is_trained_from_every_seed(folder, capfd):
