@@ -600,6 +600,23 @@ def test_hours_are_those_of_all_pieces(tmp_path, trained):
     assert measured.Results(results).hours("table_1") == whole
 
 
+def test_a_figure_of_other_runs_is_refused(tmp_path, trained, capsys):
+    command = ["--quick", "--folder", str(tmp_path), "--only", "figure_1"]
+    paper.main(command)
+    rows = measured.read(tmp_path / "results", "figure_1")
+    names = [*dict.fromkeys(row["run"] for row in rows)]
+    kept = [row for row in rows if row["run"] != names[-1]]
+    file = measured.write(tmp_path / "results", "figure_1", kept)
+    trained.clear()
+    with pytest.raises(SystemExit, match="1"):
+        paper.main(command)
+    assert not trained
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"error: {file} has the runs {', '.join(names[:-1])}, and this version makes "
+        f"{', '.join(names)}: remove it, and make it again"
+    )
+
+
 def test_a_part_alone(tmp_path, trained):
     folder = tmp_path / "study"
     paper.main(["--quick", "--folder", str(folder), "--only", "figure_F3"])

@@ -43,9 +43,11 @@ class Study:
             corpora: of Table 1.
 
         Raises:
-            ValueError: the results are of another size, or a run failed.
+            ValueError: the results are of another size or of other runs, or a run failed.
         """
         self._check_size()
+        if part in experiments.FIGURES:
+            self._check_runs(part)
         for which, rows_of in self._pieces(part, corpora):
             there = measured.read(self.results, part)
             if any(which.items() <= row.items() for row in there):
@@ -93,6 +95,19 @@ class Study:
                 f"has {sizes[1]}: name another --folder"
             )
 
+    def _check_runs(self, figure: str) -> None:
+        there = [run.name for run in measured.Results(self.results).figure(figure)]
+        here = [variant.name for variant in self._variants(figure)]
+        if there and there != here:
+            raise ValueError(
+                f"{self.results / figure}.csv has the runs {', '.join(there)}, and this "
+                f"version makes {', '.join(here)}: remove it, and make it again"
+            )
+
+    def _variants(self, figure: str) -> list[launch.Variant]:
+        model, setups = experiments.FIGURES[figure]
+        return [experiments.variant(model, setup, self._size) for setup in setups]
+
     def _write(self, name: str, rows: Sequence[measured.Row]) -> None:
         measured.write(self.results, name, rows)
 
@@ -112,7 +127,7 @@ class Study:
     def _figure(self, name: str) -> Iterator[measured.Row]:
         model, setups = experiments.FIGURES[name]
         folder = "t5" if model == "t5" else "translation/templates/de_en"
-        variants = [experiments.variant(model, setup, self._size) for setup in setups]
+        variants = self._variants(name)
         trained = self._train(variants, folder)
         steps = experiments.steps(model, self._size)
         for setup, variant in zip(setups, variants, strict=True):
