@@ -28,10 +28,12 @@ class Evidence:
     Attributes:
         sentence: what was measured.
         share: of that, what is as the claim says: 0 to 1; None if it says nothing of it.
+        missing: whether it says what was not measured.
     """
 
     sentence: str
     share: float | None = None
+    missing: bool = False
 
     @property
     def verdict(self) -> str:
@@ -49,8 +51,10 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        """That of its evidence; PART where that differs."""
+        """That of its evidence; PART where that differs, or holds and some is missing."""
         found = {e.verdict for e in self.evidence if e.verdict}
+        if found == {HOLDS} and any(e.missing for e in self.evidence):
+            return PART
         return found.pop() if len(found) == 1 else PART if found else MISSING
 
 
@@ -81,7 +85,9 @@ class Claim:
         """What the results say; MISSING where a part has none."""
         missing = [part for part in self.all_parts if not results.rows(part)]
         if missing:
-            return Finding([Evidence(f"No numbers of {', '.join(missing)}.")])
+            return Finding(
+                [Evidence(f"No numbers of {', '.join(missing)}.", missing=True)]
+            )
         return Finding(self.look(results))
 
 
@@ -205,7 +211,10 @@ def _six_directions(results: measured.Results) -> list[Evidence]:
                 bleu = results.by_seed("table_1", "bleu", learned=learned, **of)
                 gains.setdefault(learned, []).append(differences(bleu, base))
         left = [x for x in results.sizes["directions"].split() if x not in directions]
-        without = f", without {', '.join(left)}" if left else ""
+        if left:
+            found.append(
+                Evidence(f"{corpus}: no numbers of {', '.join(left)}.", missing=True)
+            )
         better = [is_above(cell) for cells in gains.values() for cell in cells]
         means = "; ".join(
             f"{SYMBOLS[learned]} {statistics.fmean(map(statistics.fmean, cells)):+.1f}"
@@ -213,7 +222,7 @@ def _six_directions(results: measured.Results) -> list[Evidence]:
         )
         found.append(
             Evidence(
-                f"{corpus}{without}: {_count(better)} cells have more BLEU than the "
+                f"{corpus}: {_count(better)} cells have more BLEU than the "
                 f"baseline; on average {means}.",
                 _share(better),
             )
@@ -226,7 +235,7 @@ def _against_a_search(results: measured.Results) -> list[Evidence]:
     there = {row["learned"] for row in results.rows("table_2")}
     for learned in LEARNED:
         if learned not in there:
-            found.append(Evidence(f"{SYMBOLS[learned]}: no numbers."))
+            found.append(Evidence(f"{SYMBOLS[learned]}: no numbers.", missing=True))
             continue
         bleu, loss = (
             differences(
