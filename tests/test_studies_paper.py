@@ -386,7 +386,9 @@ def test_results_in_another_form_are_refused(tmp_path, capsys):
     size = folder / "size.csv"
     before = size.read_text()
     for text, message in {
-        before.replace("7.5", "seven"): "has hours figure_1 'seven': remove it",
+        before.replace("7.5", "seven"): (
+            "has hours figure_1 'seven': remove it, and make it again"
+        ),
         before.replace("\ntrials,", "\ntries,"): "with trials: name the folder",
     }.items():
         size.write_text(text)
@@ -532,7 +534,7 @@ def test_results_of_another_size_or_corpus_are_not_mixed(tmp_path, trained, caps
     folder = tmp_path / "study"
     command = ["--folder", str(folder), "--only", "table_1"]
     paper.main(["--quick", *command, "--corpora", "catalogues"])
-    paper.main(["--quick", *command, "--corpora", "templates"])
+    paper.main(["--quick", *command, "--corpora", "templates", "catalogues"])
     rows = measured.read(folder / "results", "table_1")
     assert [row["corpus"] for row in rows] == ["catalogues"] * 8 + ["templates"] * 8
     with pytest.raises(SystemExit, match="1"):

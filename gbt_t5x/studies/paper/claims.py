@@ -222,8 +222,8 @@ def _six_directions(results: measured.Results) -> list[Evidence]:
         )
         found.append(
             Evidence(
-                f"{corpus}: {_count(better)} cells have more BLEU than the "
-                f"baseline; on average {means}.",
+                f"{corpus}: {_count(better)} cells have more BLEU than the baseline; on "
+                f"average {means}.",
                 _share(better),
             )
         )
