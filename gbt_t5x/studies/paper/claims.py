@@ -233,7 +233,7 @@ def _six_directions(results: measured.Results) -> list[Evidence]:
 def _against_a_search(results: measured.Results) -> list[Evidence]:
     found = []
     there = {row["learned"] for row in results.rows("table_2")}
-    for learned in LEARNED:
+    for learned in results.sizes["columns"].split():
         if learned not in there:
             found.append(Evidence(f"{SYMBOLS[learned]}: no numbers.", missing=True))
             continue

@@ -53,6 +53,7 @@ class Size:
         translation, pretraining, finetuning, trial: steps of a run.
         trials, guided_trials: of a search, and of one for η̂.
         evaluations: of a run.
+        columns: of Table 2, what is learned or searched: names, joined by `+`.
     """
 
     seeds: Sequence[int] = (0, 1, 2)
@@ -64,6 +65,7 @@ class Size:
     trials: int = 100
     guided_trials: int = 25
     evaluations: int = 12
+    columns: Sequence[str] = ("alpha", "beta1", "alpha+beta1")
 
     def texts(self) -> dict[str, str]:
         """Name -> value, as text."""
@@ -74,7 +76,7 @@ class Size:
 
 
 WHOLE = Size()
-QUICK = Size((0,), ("de_en", "en_fi"), 80, 160, 80, 40, 3, 3, evaluations=4)
+QUICK = Size((0,), ("de_en", "en_fi"), 80, 160, 80, 40, 3, 3, 4, columns=("beta1",))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +112,6 @@ class Setup:
 
 
 _ALPHA, _BETA1, _BOTH = ("alpha",), ("beta1",), ("alpha", "beta1")
-LEARNED = (_ALPHA, _BETA1, _BOTH)
 # Figure -> the model that it is of, and what it compares.
 FIGURES: Mapping[str, tuple[str, Sequence[Setup]]] = {
     "figure_1": (

@@ -69,9 +69,9 @@ class Study:
                     which = {"corpus": corpus, "direction": direction}
                     yield which, functools.partial(self._table_1, corpus, direction)
         elif part == "table_2":
-            for learned in experiments.LEARNED:
-                which = {"learned": "+".join(learned)}
-                yield which, functools.partial(self._table_2, learned)
+            for column in self._size.columns:
+                which = {"learned": column}
+                yield which, functools.partial(self._table_2, column)
         elif part == "table_3":
             yield {}, lambda: {part: [*self._table_3()]}
         else:
@@ -183,12 +183,12 @@ class Study:
                 **{metric: of_metric[metric] for metric in metrics},
             }
 
-    def _table_2(self, learned: Sequence[str]) -> Mapping[str, list[measured.Row]]:
+    def _table_2(self, column: str) -> Mapping[str, list[measured.Row]]:
         """A column of Table 2, the trials of its searches, and of beta1 Figure E.1."""
         found: dict[str, list[measured.Row]] = {"trials": [], "table_2": []}
-        if learned == ("beta1",):
+        if column == "beta1":
             found["figure_E1"] = []
-        name = "+".join(learned)
+        learned = column.split("+")
         for guided in (False, True):
             of_row = "guided" if guided else "base"
             trials = self._search(learned, guided)
@@ -196,7 +196,7 @@ class Study:
             for t in trials:
                 trial = {"trial": t.number, "loss": t.loss if not t.problem else None}
                 more = {"seconds": t.seconds, "problem": t.problem}
-                which = {"learned": name, "row": of_row, "settings": _text(t.values)}
+                which = {"learned": column, "row": of_row, "settings": _text(t.values)}
                 found["trials"].append({**which, **trial, **more})
             untuned = experiments.untuned(learned, guided, self._size)
             tuned = launch.Variant(
@@ -210,7 +210,7 @@ class Study:
                 is_tuned = variant is tuned
                 times = [t.seconds for t in trials] if is_tuned else []
                 row: measured.Row = {
-                    "learned": name,
+                    "learned": column,
                     "row": kind,
                     "runs": len(times) or 1,
                     "seconds": sum(times) or launch.seconds(model_dirs[0]),
@@ -218,7 +218,7 @@ class Study:
                 }
                 found["table_2"] += self._scored(row, model_dirs, metrics=["bleu"])
                 if "figure_E1" in found:
-                    of_figure = {"run": kind, "learned": name if guided else ""}
+                    of_figure = {"run": kind, "learned": column if guided else ""}
                     curves = _curves(of_figure, self._size.seeds, model_dirs)
                     found["figure_E1"] += curves
         return found
