@@ -67,7 +67,8 @@ def as_in_the_paper():
         ],
         "table_2": [
             {
-                **{"learned": learned, "row": row, "seed": seed, "bleu": bleu + more},
+                **{"corpus": "templates", "learned": learned, "row": row},
+                **{"seed": seed, "bleu": bleu + more},
                 **{"runs": 100 if "tuned" in row else 1, "loss": 1.0, "settings": ""},
                 "seconds": 6000.0 if "tuned" in row else 60.0,
             }
@@ -86,7 +87,8 @@ def as_in_the_paper():
         ],
         "trials": [
             {
-                **{"learned": "alpha", "row": "base", "trial": 1, "settings": ""},
+                **{"corpus": "templates", "learned": "alpha", "row": "base"},
+                **{"trial": 1, "settings": ""},
                 **{"loss": None, "seconds": 60.0, "problem": "loss is not finite"},
             }
         ],
@@ -151,8 +153,8 @@ def test_with_the_papers_results_all_claims_hold(tmp_path):
         "α +1.0; β1 +2.0; α+β1 +3.0."
     ]
     assert sentences(found[3])[0] == (
-        "α: one guided run has +2.0 ± 0.0 BLEU, and a loss +0.0000 ± 0.0000, against the "
-        "best of 100 trials."
+        "templates, α: one guided run has +2.0 ± 0.0 BLEU, and a loss +0.0000 ± 0.0000, "
+        "against the best of 100 trials."
     )
     assert sentences(found[5])[1].endswith("is reached, at best, in 0.25 of its steps.")
     assert sentences(found[6])[0] == "On average +2.0 ± 0.0 after guided pre-training."
@@ -246,8 +248,12 @@ def test_what_a_table_lacks_is_named(tmp_path):
     assert directions[0] == "templates: no numbers of en_de, lt_en, en_lt."
     assert directions[1].startswith("templates: 9 of 9 cells have more BLEU than the ")
     assert found[2].verdict == found[3].verdict == claims.PART
-    assert [s.split(":")[0] for s in against_search] == ["α", "β1", "α+β1"]
-    assert against_search[1] == "β1: no numbers."
+    assert [s.split(":")[0] for s in against_search] == [
+        "templates, α",
+        "templates, β1",
+        "templates, α+β1",
+    ]
+    assert against_search[1] == "templates, β1: no numbers."
     page = tmp_path / "paper.html"
     webpage.make(tmp_path / "results", page)
     assert "<th>α</th><th>α+β1</th></tr>" in page.read_text()
@@ -259,7 +265,7 @@ def test_a_column_that_a_study_leaves_out_is_not_missing(tmp_path):
     (row,) = (row for row in files["size"] if row["name"] == "columns")
     row["value"] = "beta1"
     found = findings(written(tmp_path, files))[3]
-    assert [s.split(":")[0] for s in sentences(found)] == ["β1"]
+    assert [s.split(":")[0] for s in sentences(found)] == ["templates, β1"]
     assert found.verdict == claims.HOLDS
 
 
@@ -467,9 +473,14 @@ def trained(monkeypatch):
     """Runs and evaluations are written in place of made; of those asked for a list."""
     asked = []
 
+    def check_corpus(bindings, folder):
+        of_catalogues = 'CORPUS = "catalogues_"' in bindings
+        assert of_catalogues == ("catalogues" in folder.parts)
+
     def train(variants, folder, *, seeds, jobs, failures=None, progress=None):
         found = {}
         for variant in variants:
+            check_corpus(variant.bindings, folder)
             of = dict(b.split(" = ", 1) for b in variant.bindings)
             learned = eval(of.get("HYPERPARAMS", "()"))
             found[variant.name] = []
@@ -499,6 +510,7 @@ def trained(monkeypatch):
 
     def evaluate(model_dirs, gin_files, bindings, *, jobs):
         for model_dir in model_dirs:
+            check_corpus(bindings, model_dir)
             if not (model_dir / "test").exists():
                 test = model_dir / "test"
                 score(test, "offline_de_en", {"bleu": 20.0, "chrf": 30.0})
@@ -539,6 +551,41 @@ def test_every_part_is_trained_and_written(tmp_path, trained, capsys):
     assert {r["runs"] for r in of_search} == {3}
     assert {r["seconds"] for r in of_search} == {90.0}
     assert not any(f.verdict == claims.MISSING for f in findings(folder / "results"))
+
+
+def test_table_2_is_of_each_corpus(tmp_path, trained):
+    """Which have runs, columns and sentences of their own; Figure E.1 is of one."""
+    command = ["--quick", "--folder", str(tmp_path), "--only", "table_2"]
+    paper.main([*command, "--corpora", "catalogues"])
+    names = {path.stem for path in (tmp_path / "results").glob("*.csv")}
+    assert names == {"table_2", "trials", "size"}
+    of_catalogues = [*trained]
+    trained.clear()
+    paper.main([*command, "--corpora", "templates", "catalogues"])
+    assert len(trained) == len(of_catalogues) == 2 * 3 + 4
+    assert not {*trained} & {*of_catalogues}
+    results = measured.Results(tmp_path / "results")
+    for name, rows in (("table_2", 4), ("trials", 2 * 3)):
+        corpora = [row["corpus"] for row in results.rows(name)]
+        assert corpora == ["catalogues"] * rows + ["templates"] * rows
+    assert results.rows("figure_E1")
+    found = findings(tmp_path / "results")[3]
+    assert [s.split(":")[0] for s in sentences(found)] == [
+        "catalogues, β1",
+        "templates, β1",
+    ]
+    page = (tmp_path / "paper.html").read_text()
+    assert "Table 2: BLEU, catalogues, and" in page
+    assert "Table 2: BLEU, templates, and" in page
+
+
+def test_trials_of_a_corpus_are_of_it():
+    size, corpus = experiments.WHOLE, experiments.CORPORA["catalogues"]
+    for guided in (False, True):
+        bindings = experiments.question(["alpha"], guided, size, corpus).bindings
+        assert {*corpus.bindings} < {*bindings}
+        steps = round(size.trial * corpus.steps)
+        assert {f"TRAIN_STEPS = {steps}", f"WARMUP_STEPS = {steps // 2}"} < {*bindings}
 
 
 def test_results_of_another_size_or_corpus_are_not_mixed(tmp_path, trained, capsys):
@@ -591,10 +638,10 @@ def test_what_the_results_have_is_not_made_again(
     trained.clear()
     paper.main(["--quick", "--folder", str(other), "--only", part])
     assert not trained
-    said = f"{' '.join([part, *which.values()])}: is in {other}/results, and is not made"
-    assert said.replace("table_1 en_fi", "table_1 templates en_fi") in (
-        capsys.readouterr().err
-    )
+    of_corpus = ["templates"] if which else []
+    what = " ".join([part, *of_corpus, *which.values()])
+    said = f"{what}: is in {other}/results, and is not made"
+    assert said in capsys.readouterr().err
 
 
 def test_hours_are_those_of_all_pieces(tmp_path, trained):

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         choices=experiments.CORPORA,
         default=["templates"],
         metavar="NAME",
-        help=f"of Table 1: {', '.join(experiments.CORPORA)}; default: templates",
+        help=f"of Tables 1 and 2: {', '.join(experiments.CORPORA)}; default: templates",
     )
     parser.add_argument(
         "--from",

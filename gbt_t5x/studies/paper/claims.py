@@ -7,6 +7,8 @@ told from 0 where it is beyond two standard errors, of one seed where it is not 
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import functools
+import itertools
 import math
 import statistics
 
@@ -232,26 +234,26 @@ def _six_directions(results: measured.Results) -> list[Evidence]:
 
 def _against_a_search(results: measured.Results) -> list[Evidence]:
     found = []
-    there = {row["learned"] for row in results.rows("table_2")}
-    for learned in results.sizes["columns"].split():
-        if learned not in there:
-            found.append(Evidence(f"{SYMBOLS[learned]}: no numbers.", missing=True))
+    rows = results.rows("table_2")
+    there = {(row["corpus"], row["learned"]) for row in rows}
+    for corpus, learned in itertools.product(
+        dict.fromkeys(row["corpus"] for row in rows), results.sizes["columns"].split()
+    ):
+        which = f"{corpus}, {SYMBOLS[learned]}"
+        if (corpus, learned) not in there:
+            found.append(Evidence(f"{which}: no numbers.", missing=True))
             continue
+        of = functools.partial(results.by_seed, "table_2", corpus=corpus, learned=learned)
         bleu, loss = (
-            differences(
-                results.by_seed("table_2", metric, learned=learned, row="guided"),
-                results.by_seed("table_2", metric, learned=learned, row="base_tuned"),
-            )
+            differences(of(metric, row="guided"), of(metric, row="base_tuned"))
             for metric in ("bleu", "loss")
         )
-        (trials, *_) = results.by_seed(
-            "table_2", "runs", learned=learned, row="base_tuned"
-        ).values()
+        (trials, *_) = of("runs", row="base_tuned").values()
         found.append(
             Evidence(
-                f"{SYMBOLS[learned]}: one guided run has {repeats.with_error(bleu, 1)} "
-                f"BLEU, and a loss {repeats.with_error(loss)}, against the best of "
-                f"{trials:.0f} trials.",
+                f"{which}: one guided run has {repeats.with_error(bleu, 1)} BLEU, and a "
+                f"loss {repeats.with_error(loss)}, against the best of {trials:.0f} "
+                "trials.",
                 _share([is_above(bleu)]),
             )
         )

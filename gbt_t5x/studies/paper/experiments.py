@@ -222,16 +222,26 @@ _SPACES = {
 _ETA = spaces.Setting("META_LEARNING_RATE", "log", 1e-4, 1e-1)
 
 
-def untuned(learned: Sequence[str], guided: bool, size: Size) -> launch.Variant:
+def untuned(
+    learned: Sequence[str],
+    guided: bool,
+    size: Size,
+    corpus: Corpus = CORPORA["templates"],
+) -> launch.Variant:
     """A row of Table 2 that has one run: as Table 1 has it, in the steps of a trial."""
     setup = Setup(learned, REACH["translation"]) if guided else Setup()
     of_trial = dataclasses.replace(size, translation=size.trial)
-    return variant("translation", setup, of_trial)
+    return variant("translation", setup, of_trial, corpus=corpus)
 
 
-def question(learned: Sequence[str], guided: bool, size: Size) -> search.Question:
+def question(
+    learned: Sequence[str],
+    guided: bool,
+    size: Size,
+    corpus: Corpus = CORPORA["templates"],
+) -> search.Question:
     """A search of Table 2: over the hyper-parameters, or over η̂ that learns them."""
-    run = untuned(learned, guided, dataclasses.replace(size, evaluations=1))
+    run = untuned(learned, guided, dataclasses.replace(size, evaluations=1), corpus)
     bindings = [b for b in run.bindings if not b.startswith("META_LEARNING_RATE")]
     space = [_ETA] if guided else [_SPACES[name] for name in learned]
     return search.Question(run.gin_files, bindings, space, size.seeds[0])

@@ -3,8 +3,8 @@
     figure_*.csv    run, learned, eta, beta1, seed, quantity, step, value: a line for
                     every value of `loss`, `alpha` and `beta1`, to six digits
     table_1.csv     corpus, direction, learned, seed, bleu, chrf, loss
-    table_2.csv     learned, row, runs, seconds, seed, bleu, loss, settings
-    trials.csv      learned, row, trial, settings, loss, seconds, problem
+    table_2.csv     corpus, learned, row, runs, seconds, seed, bleu, loss, settings
+    trials.csv      corpus, learned, row, trial, settings, loss, seconds, problem
     table_3.csv     pretrained, task, metric, seed, value
     size.csv        name, value: how much was trained
 
@@ -25,17 +25,20 @@ COLUMNS: Mapping[str, Sequence[str]] = {
     "figure": ("run", "learned", "eta", "beta1", "seed", "quantity", "step", "value"),
     "table_1": ("corpus", "direction", "learned", "seed", "bleu", "chrf", "loss"),
     "table_2": (
-        *("learned", "row", "runs", "seconds", "seed", "bleu", "loss", "settings"),
+        *("corpus", "learned", "row", "runs", "seconds"),
+        *("seed", "bleu", "loss", "settings"),
     ),
-    "trials": ("learned", "row", "trial", "settings", "loss", "seconds", "problem"),
+    "trials": (
+        *("corpus", "learned", "row", "trial", "settings", "loss", "seconds", "problem"),
+    ),
     "table_3": ("pretrained", "task", "metric", "seed", "value"),
     "size": ("name", "value"),
 }
 _KEYS: Mapping[str, Sequence[str]] = {  # which tell rows from each other
     "figure": ("run", "quantity", "seed", "step"),
     "table_1": ("corpus", "direction", "learned", "seed"),
-    "table_2": ("learned", "row", "seed"),
-    "trials": ("learned", "row", "trial"),
+    "table_2": ("corpus", "learned", "row", "seed"),
+    "trials": ("corpus", "learned", "row", "trial"),
     "table_3": ("pretrained", "task", "metric", "seed"),
     "size": ("name",),
 }

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import functools
+import itertools
 import pathlib
 
 from gbt_t5x.studies import commands, exports, launch, runs, scores, search
@@ -40,7 +41,7 @@ class Study:
 
         Args:
             part: one of `experiments.PARTS`.
-            corpora: of Table 1.
+            corpora: of Tables 1 and 2.
 
         Raises:
             ValueError: the results are of another size or of other runs, or a run failed.
@@ -64,14 +65,13 @@ class Study:
     ) -> Iterator[tuple[measured.Row, Callable[[], Mapping[str, list[measured.Row]]]]]:
         """What is written at once: the columns that tell it, and what gives its rows."""
         if part == "table_1":
-            for corpus in corpora:
-                for direction in self._size.directions:
-                    which = {"corpus": corpus, "direction": direction}
-                    yield which, functools.partial(self._table_1, corpus, direction)
+            for corpus, direction in itertools.product(corpora, self._size.directions):
+                which = {"corpus": corpus, "direction": direction}
+                yield which, functools.partial(self._table_1, corpus, direction)
         elif part == "table_2":
-            for column in self._size.columns:
-                which = {"learned": column}
-                yield which, functools.partial(self._table_2, column)
+            for corpus, column in itertools.product(corpora, self._size.columns):
+                which = {"corpus": corpus, "learned": column}
+                yield which, functools.partial(self._table_2, corpus, column)
         elif part == "table_3":
             yield {}, lambda: {part: [*self._table_3()]}
         else:
@@ -183,53 +183,69 @@ class Study:
                 **{metric: of_metric[metric] for metric in metrics},
             }
 
-    def _table_2(self, column: str) -> Mapping[str, list[measured.Row]]:
+    def _table_2(self, corpus_name: str, column: str) -> Mapping[str, list[measured.Row]]:
         """A column of Table 2, the trials of its searches, and of beta1 Figure E.1."""
+        corpus = experiments.CORPORA[corpus_name]
         found: dict[str, list[measured.Row]] = {"trials": [], "table_2": []}
-        if column == "beta1":
+        if (corpus_name, column) == ("templates", "beta1"):
             found["figure_E1"] = []
         learned = column.split("+")
+        folder = f"table_2/{corpus_name}"
         for guided in (False, True):
             of_row = "guided" if guided else "base"
-            trials = self._search(learned, guided)
+            name = f"{'_'.join(learned)}_{of_row}"
+            trials = self._search(
+                experiments.question(learned, guided, self._size, corpus),
+                f"{folder}/searches/{name}",
+                self._size.guided_trials if guided else self._size.trials,
+            )
             best = search.best(trials)
             for t in trials:
-                trial = {"trial": t.number, "loss": t.loss if not t.problem else None}
-                more = {"seconds": t.seconds, "problem": t.problem}
-                which = {"learned": column, "row": of_row, "settings": _text(t.values)}
-                found["trials"].append({**which, **trial, **more})
-            untuned = experiments.untuned(learned, guided, self._size)
+                found["trials"].append(
+                    {
+                        "corpus": corpus_name,
+                        "learned": column,
+                        "row": of_row,
+                        "trial": t.number,
+                        "settings": _text(t.values),
+                        "loss": t.loss if not t.problem else None,
+                        "seconds": t.seconds,
+                        "problem": t.problem,
+                    }
+                )
+            untuned = experiments.untuned(learned, guided, self._size, corpus)
             tuned = launch.Variant(
-                f"{'_'.join(learned)}_{of_row}_tuned",
+                f"{name}_tuned",
                 untuned.gin_files,
                 [*untuned.bindings, *(f"{k} = {v!r}" for k, v in best.values.items())],
             )
-            trained = self._train([untuned, tuned], "table_2/runs")
+            trained = self._train([untuned, tuned], f"{folder}/runs")
             for kind, variant in ((of_row, untuned), (f"{of_row}_tuned", tuned)):
                 model_dirs = trained[variant.name]
                 is_tuned = variant is tuned
                 times = [t.seconds for t in trials] if is_tuned else []
                 row: measured.Row = {
+                    "corpus": corpus_name,
                     "learned": column,
                     "row": kind,
                     "runs": len(times) or 1,
                     "seconds": sum(times) or launch.seconds(model_dirs[0]),
                     "settings": _text(best.values) if is_tuned else "",
                 }
-                found["table_2"] += self._scored(row, model_dirs, metrics=["bleu"])
+                found["table_2"] += self._scored(
+                    row, model_dirs, corpus=corpus, metrics=["bleu"]
+                )
                 if "figure_E1" in found:
                     of_figure = {"run": kind, "learned": column if guided else ""}
                     curves = _curves(of_figure, self._size.seeds, model_dirs)
                     found["figure_E1"] += curves
         return found
 
-    def _search(self, learned: Sequence[str], guided: bool) -> list[search.Trial]:
-        name = f"{'_'.join(learned)}_{'guided' if guided else 'base'}"
+    def _search(
+        self, question: search.Question, folder: str, trials: int
+    ) -> list[search.Trial]:
         found = search.search(
-            experiments.question(learned, guided, self._size),
-            self._folder / "table_2" / "searches" / name,
-            trials=self._size.guided_trials if guided else self._size.trials,
-            jobs=self._jobs,
+            question, self._folder / folder, trials=trials, jobs=self._jobs
         )
         self._made.update(trial.model_dir for trial in found)
         return found

@@ -6,6 +6,7 @@ its panels, so that they stand below each other on a narrow screen.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import functools
 import os
 import pathlib
 import statistics
@@ -254,15 +255,20 @@ def _table_1(results: measured.Results) -> list[Table]:
 
 
 def _table_2(results: measured.Results) -> list[Table]:
+    """A table for each corpus."""
+    corpora = dict.fromkeys(row["corpus"] for row in results.rows("table_2"))
+    return [_searched(results, corpus) for corpus in corpora]
+
+
+def _searched(results: measured.Results, corpus: str) -> Table:
     cells = []
-    there = {row["learned"] for row in results.rows("table_2")}
+    rows = results.rows("table_2")
+    there = {row["learned"] for row in rows if row["corpus"] == corpus}
     of_columns = [learned for learned in claims.LEARNED if learned in there]
+    of = functools.partial(results.by_seed, "table_2", corpus=corpus)
     for kind, name in _ROWS.items():
         columns = {
-            metric: [
-                results.by_seed("table_2", metric, row=kind, learned=learned)
-                for learned in of_columns
-            ]
+            metric: [of(metric, row=kind, learned=learned) for learned in of_columns]
             for metric in ("bleu", "seconds", "runs")
         }
         # Of a column every seed has the same time, and number of runs.
@@ -276,10 +282,10 @@ def _table_2(results: measured.Results) -> list[Table]:
     symbols = [claims.SYMBOLS[learned] for learned in of_columns]
     header = ["", "minutes", "runs", *symbols]
     caption = (
-        "Table 2: BLEU, and the time of all runs of a row, one after the other, the mean "
-        "of its columns"
+        f"Table 2: BLEU, {corpus}, and the time of all runs of a row, one after the "
+        "other, the mean of its columns"
     )
-    return [Table(caption, header, cells, ["table_2.csv", "trials.csv"])]
+    return Table(caption, header, cells, ["table_2.csv", "trials.csv"])
 
 
 def _table_3(results: measured.Results) -> list[Table]:
