@@ -91,6 +91,13 @@ def test_where_all_failed_points_go_on_filling_the_space():
     assert spaces.suggest((RATE, BETA1), known) not in [point for point, _ in known]
 
 
+def test_a_point_that_is_there_twice_prints_nothing(capfd):
+    """As one at a bound is: to stdout goes the table."""
+    known = [({"RATE": 9.0, "BETA1": 0.5}, 1.0)] * 12
+    spaces.suggest((RATE, BETA1), known)
+    assert capfd.readouterr().out == ""
+
+
 @pytest.fixture
 def trained(monkeypatch):
     """Runs are written in place of trained; of those asked for a list is kept."""

@@ -9,7 +9,9 @@ space has a scale for each setting, on which settings are drawn and the process 
 """
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import dataclasses
+import io
 import math
 import statistics
 import warnings
@@ -140,9 +142,11 @@ def suggest(
     optimizer.set_gp_params(kernel=kernels.Matern(*lengths, nu=2.5), alpha=_NOISE)
     worst, mean = max(finite), statistics.fmean(finite)
     known = [(p, log(x) if math.isfinite(x) else worst) for p, x in losses]
-    for point, target in [*known, *((point, mean) for point in pending)]:
-        places = {setting.name: setting.place(point[setting.name]) for setting in space}
-        optimizer.register(places, -target)
+    # bayesian-optimization 3.4 prints, to stdout, of points that are there twice.
+    with contextlib.redirect_stdout(io.StringIO()):
+        for point, target in [*known, *((point, mean) for point in pending)]:
+            places = {s.name: s.place(point[s.name]) for s in space}
+            optimizer.register(places, -target)
     with warnings.catch_warnings():  # about a length at its bound
         warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
         found = optimizer.suggest()
