@@ -438,11 +438,31 @@ def all_variants():
         for corpus in experiments.CORPORA.values():
             for setup in experiments.TABLE_1:
                 yield experiments.variant("translation", setup, size, "en_fi", corpus)
+            for column in size.columns:
+                for guided in (False, True):
+                    learned = column.split("+")
+                    yield experiments.untuned(learned, guided, size, corpus)
 
 
 def on_top(variant):
     first, *others = variant.gin_files
     return first, *(f"include {file!r}" for file in others), *variant.bindings
+
+
+def test_evaluations_and_checkpoints_come_at_the_same_steps():
+    """T5X takes no checkpoint period that is no multiple of the evaluations' one."""
+    found = set()
+    for variant in all_variants():
+        of = dict(binding.split(" = ", 1) for binding in variant.bindings)
+        names = ("TRAIN_STEPS", "EVAL_PERIOD", "CHECKPOINT_PERIOD")
+        steps, evaluations, checkpoints = (int(of[name]) for name in names)
+        assert checkpoints == steps
+        assert steps % evaluations == 0, (steps, evaluations)
+        found.add((steps, steps // evaluations))
+    assert found == {
+        *((40, 4), (80, 4), (160, 4)),
+        *((200, 10), (400, 10), (600, 12), (1200, 12), (1500, 12)),
+    }
 
 
 def test_gin_takes_every_configuration():

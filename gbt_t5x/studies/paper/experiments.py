@@ -52,7 +52,7 @@ class Size:
         directions: of Table 1.
         translation, pretraining, finetuning, trial: steps of a run.
         trials, guided_trials: of a search, and of one for η̂.
-        evaluations: of a run.
+        evaluations: of a run, at most.
         columns: of Table 2, what is learned or searched: names, joined by `+`.
     """
 
@@ -203,9 +203,11 @@ def variant(
 
 
 def _common(steps: int, evaluations: int) -> list[str]:
+    # As many as fit, of the same number of steps.
+    number = next(n for n in range(evaluations, 0, -1) if steps % n == 0)
     return [
         f"TRAIN_STEPS = {steps}",
-        f"EVAL_PERIOD = {steps // evaluations}",
+        f"EVAL_PERIOD = {steps // number}",
         f"CHECKPOINT_PERIOD = {steps}",
     ]
 
