@@ -529,6 +529,7 @@ def trained(monkeypatch):
         (folder / "inference_eval" / f"{task}-metrics.jsonl").write_text(line)
 
     def evaluate(model_dirs, gin_files, bindings, *, jobs):
+        assert len(model_dirs) == 4, "a table's rows are evaluated at once"
         for model_dir in model_dirs:
             check_corpus(bindings, model_dir)
             if not (model_dir / "test").exists():

@@ -148,37 +148,42 @@ class Study:
             for setup in experiments.TABLE_1
         ]
         trained = self._train(variants, f"translation/{corpus_name}/{direction}")
-        rows: list[measured.Row] = []
-        for setup, variant in zip(experiments.TABLE_1, variants, strict=True):
-            row = {
-                "corpus": corpus_name,
-                "direction": direction,
-                "learned": "+".join(setup.learned),
-            }
-            rows += self._scored(row, trained[variant.name], direction, corpus)
-        return {"table_1": rows}
+        of_setups = [
+            (
+                {
+                    "corpus": corpus_name,
+                    "direction": direction,
+                    "learned": "+".join(setup.learned),
+                },
+                trained[variant.name],
+            )
+            for setup, variant in zip(experiments.TABLE_1, variants, strict=True)
+        ]
+        return {"table_1": [*self._scored(of_setups, direction, corpus)]}
 
     def _scored(
         self,
-        row: measured.Row,
-        model_dirs: Sequence[pathlib.Path],
+        of_rows: Sequence[tuple[measured.Row, Sequence[pathlib.Path]]],
         direction: str = "de_en",
         corpus: experiments.Corpus = experiments.CORPORA["templates"],
         metrics: Sequence[str] = ("bleu", "chrf"),
     ) -> Iterator[measured.Row]:
-        """A row for every seed, with its scores on the test split."""
+        """Of the seeds' runs of each row, rows with their scores on the test split."""
         files, bindings = experiments.evaluation(direction, corpus)
-        tests = launch.evaluate(model_dirs, files, bindings, jobs=self._jobs)
+        seeded = [
+            ({**row, "seed": seed}, model_dir)
+            for row, model_dirs in of_rows
+            for seed, model_dir in zip(self._size.seeds, model_dirs, strict=True)
+        ]
+        all_dirs = [model_dir for _, model_dir in seeded]
+        tests = launch.evaluate(all_dirs, files, bindings, jobs=self._jobs)
         self._made.update(tests)
-        for seed, model_dir, test in zip(
-            self._size.seeds, model_dirs, tests, strict=True
-        ):
+        for (row, model_dir), test in zip(seeded, tests, strict=True):
             found = scores.read_model(str(test)).values
             of_metric = {key: values[-1] for (_, key), values in found.items()}
             (*_, loss) = runs.read_run(model_dir).loss.values()
             yield {
                 **row,
-                "seed": seed,
                 "loss": loss,
                 **{metric: of_metric[metric] for metric in metrics},
             }
@@ -186,7 +191,8 @@ class Study:
     def _table_2(self, corpus_name: str, column: str) -> Mapping[str, list[measured.Row]]:
         """A column of Table 2, the trials of its searches, and of beta1 Figure E.1."""
         corpus = experiments.CORPORA[corpus_name]
-        found: dict[str, list[measured.Row]] = {"trials": [], "table_2": []}
+        found: dict[str, list[measured.Row]] = {"trials": []}
+        of_rows: list[tuple[measured.Row, Sequence[pathlib.Path]]] = []
         if (corpus_name, column) == ("templates", "beta1"):
             found["figure_E1"] = []
         learned = column.split("+")
@@ -232,13 +238,12 @@ class Study:
                     "seconds": sum(times) or launch.seconds(model_dirs[0]),
                     "settings": _text(best.values) if is_tuned else "",
                 }
-                found["table_2"] += self._scored(
-                    row, model_dirs, corpus=corpus, metrics=["bleu"]
-                )
+                of_rows.append((row, model_dirs))
                 if "figure_E1" in found:
                     of_figure = {"run": kind, "learned": column if guided else ""}
                     curves = _curves(of_figure, self._size.seeds, model_dirs)
                     found["figure_E1"] += curves
+        found["table_2"] = [*self._scored(of_rows, corpus=corpus, metrics=["bleu"])]
         return found
 
     def _search(
