@@ -1,5 +1,6 @@
 """The paper's experiments: what is trained, the claims' verdicts, and the page."""
 
+import dataclasses
 import html.parser
 import json
 import math
@@ -572,6 +573,16 @@ def test_every_part_is_trained_and_written(tmp_path, trained, capsys):
     assert {r["runs"] for r in of_search} == {3}
     assert {r["seconds"] for r in of_search} == {90.0}
     assert not any(f.verdict == claims.MISSING for f in findings(folder / "results"))
+
+
+def test_table_2_has_all_columns_of_a_study(tmp_path, trained, monkeypatch):
+    size = dataclasses.replace(experiments.QUICK, columns=experiments.WHOLE.columns)
+    monkeypatch.setattr(experiments, "QUICK", size)
+    paper.main(["--quick", "--folder", str(tmp_path), "--only", "table_2"])
+    results = measured.Results(tmp_path / "results")
+    assert len(results.rows("table_2")) == 3 * 4
+    assert len(results.rows("trials")) == 3 * 2 * 3
+    assert results.distinct("table_2", "learned") == ["alpha", "beta1", "alpha+beta1"]
 
 
 def test_table_2_is_of_each_corpus(tmp_path, trained):

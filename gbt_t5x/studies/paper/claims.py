@@ -202,9 +202,8 @@ def _at_half(curve: runs.Curve) -> float:
 
 def _six_directions(results: measured.Results) -> list[Evidence]:
     found = []
-    rows = results.rows("table_1")
-    for corpus in dict.fromkeys(row["corpus"] for row in rows):
-        directions = {row["direction"]: 0 for row in rows if row["corpus"] == corpus}
+    for corpus in results.distinct("table_1", "corpus"):
+        directions = results.distinct("table_1", "direction", corpus=corpus)
         gains: dict[str, list[list[float]]] = {}
         for direction in directions:
             of = {"corpus": corpus, "direction": direction}
@@ -234,13 +233,11 @@ def _six_directions(results: measured.Results) -> list[Evidence]:
 
 def _against_a_search(results: measured.Results) -> list[Evidence]:
     found = []
-    rows = results.rows("table_2")
-    there = {(row["corpus"], row["learned"]) for row in rows}
-    for corpus, learned in itertools.product(
-        dict.fromkeys(row["corpus"] for row in rows), results.sizes["columns"].split()
-    ):
+    corpora = results.distinct("table_2", "corpus")
+    columns = results.sizes["columns"].split()
+    for corpus, learned in itertools.product(corpora, columns):
         which = f"{corpus}, {SYMBOLS[learned]}"
-        if (corpus, learned) not in there:
+        if learned not in results.distinct("table_2", "learned", corpus=corpus):
             found.append(Evidence(f"{which}: no numbers.", missing=True))
             continue
         of = functools.partial(results.by_seed, "table_2", corpus=corpus, learned=learned)

@@ -212,12 +212,18 @@ class Results:
         found = {
             row["seed"]: row[metric]
             for row in self.rows(name)
-            if all(row[column] == value for column, value in chosen.items())
+            if chosen.items() <= row.items()
         }
         if not found:
             which = _text([*chosen], [*chosen.values()])
             raise ValueError(f"{self._folder / name}.csv has no rows of {which}")
         return found
+
+    def distinct(self, name: str, column: str, /, **chosen: str) -> list[str]:
+        """The values of a column, in order, of the rows of a table that have others."""
+        rows = self.rows(name)
+        found = (row[column] for row in rows if chosen.items() <= row.items())
+        return [*dict.fromkeys(found)]
 
     def figure(self, name: str) -> list[Run]:
         """The lines of a figure, in order."""
@@ -258,11 +264,9 @@ class Results:
     def of_tasks(self, pretrained: str) -> dict[str, dict[int, float]]:
         """Task -> seed -> the mean of its metrics in Table 3."""
         found: dict[str, dict[int, float]] = {}
-        for task in dict.fromkeys(row["task"] for row in self.rows("table_3")):
+        for task in self.distinct("table_3", "task"):
             which = {"task": task, "pretrained": pretrained}
-            metrics = dict.fromkeys(
-                r["metric"] for r in self.rows("table_3") if r["task"] == task
-            )
+            metrics = self.distinct("table_3", "metric", task=task)
             columns = [
                 self.by_seed("table_3", "value", metric=metric, **which)
                 for metric in metrics

@@ -228,9 +228,8 @@ def _cell(by_seed: Mapping[int, float]) -> str:
 def _table_1(results: measured.Results) -> list[Table]:
     """A table for each corpus."""
     found = []
-    rows = results.rows("table_1")
-    for corpus in dict.fromkeys(row["corpus"] for row in rows):
-        directions = dict.fromkeys(r["direction"] for r in rows if r["corpus"] == corpus)
+    for corpus in results.distinct("table_1", "corpus"):
+        directions = results.distinct("table_1", "direction", corpus=corpus)
         cells = [
             [
                 symbol,
@@ -256,14 +255,13 @@ def _table_1(results: measured.Results) -> list[Table]:
 
 def _table_2(results: measured.Results) -> list[Table]:
     """A table for each corpus."""
-    corpora = dict.fromkeys(row["corpus"] for row in results.rows("table_2"))
+    corpora = results.distinct("table_2", "corpus")
     return [_searched(results, corpus) for corpus in corpora]
 
 
 def _searched(results: measured.Results, corpus: str) -> Table:
     cells = []
-    rows = results.rows("table_2")
-    there = {row["learned"] for row in rows if row["corpus"] == corpus}
+    there = results.distinct("table_2", "learned", corpus=corpus)
     of_columns = [learned for learned in claims.LEARNED if learned in there]
     of = functools.partial(results.by_seed, "table_2", corpus=corpus)
     for kind, name in _ROWS.items():
