@@ -454,7 +454,7 @@ def test_evaluations_and_checkpoints_come_at_the_same_steps():
     """T5X takes no checkpoint period that is no multiple of the evaluations' one."""
     found = set()
     for variant in all_variants():
-        of = dict(binding.split(" = ", 1) for binding in variant.bindings)
+        of = values_of(variant)
         names = ("TRAIN_STEPS", "EVAL_PERIOD", "CHECKPOINT_PERIOD")
         steps, evaluations, checkpoints = (int(of[name]) for name in names)
         assert checkpoints == steps
@@ -463,6 +463,27 @@ def test_evaluations_and_checkpoints_come_at_the_same_steps():
     assert found == {
         *((40, 4), (80, 4), (160, 4)),
         *((200, 10), (400, 10), (600, 12), (1200, 12), (1500, 12)),
+    }
+
+
+def values_of(variant):
+    return dict(binding.split(" = ", 1) for binding in variant.bindings)
+
+
+def test_the_learning_rate_of_translation_peaks_alike_in_runs_of_any_length():
+    """As in the 600 steps that its gin file has: T5's schedule falls with the warm-up."""
+    found = {}
+    for of in map(values_of, all_variants()):
+        if "WARMUP_STEPS" in of:
+            rate, warmup = float(of["LEARNING_RATE"]), int(of["WARMUP_STEPS"])
+            assert warmup == int(of["TRAIN_STEPS"]) // 2
+            assert rate / math.sqrt(warmup) == pytest.approx(
+                0.4 / math.sqrt(300), rel=2e-3
+            )
+            found[warmup] = rate
+    assert found == {
+        **{20: 0.103, 40: 0.146, 80: 0.207, 100: 0.231, 200: 0.327},
+        **{300: 0.4, 600: 0.566},
     }
 
 
@@ -481,6 +502,8 @@ def test_a_search_tunes_what_guidance_learns_or_its_rate():
         names = {"alpha": "LEARNING_RATE", "beta1": "BETA1"}
         assert [s.name for s in base.space] == [names[name] for name in learned]
         assert [s.name for s in guided.space] == ["META_LEARNING_RATE"]
+        for question in (base, guided):  # a value would be there twice
+            assert not {s.name for s in question.space} & {*values_of(question)}
         values = {s.name: s.low for s in guided.space}
         found = gin_runs.bindings_of(*on_top(guided.variant(1, values)))
         assert found["optimizers.GuidedOptimizer.meta_learning_rate"] in (
@@ -502,7 +525,7 @@ def trained(monkeypatch):
         found = {}
         for variant in variants:
             check_corpus(variant.bindings, folder)
-            of = dict(b.split(" = ", 1) for b in variant.bindings)
+            of = values_of(variant)
             learned = eval(of.get("HYPERPARAMS", "()"))
             found[variant.name] = []
             for seed in seeds:
@@ -609,6 +632,15 @@ def test_table_2_is_of_each_corpus(tmp_path, trained):
     page = (tmp_path / "paper.html").read_text()
     assert "Table 2: BLEU, catalogues, and" in page
     assert "Table 2: BLEU, templates, and" in page
+
+
+def test_a_search_of_alpha_has_the_rate_of_its_untuned_run_in_the_middle():
+    for size in (experiments.WHOLE, experiments.QUICK):
+        for corpus in experiments.CORPORA.values():
+            rate, _ = experiments.question(["alpha", "beta1"], False, size, corpus).space
+            untuned = values_of(experiments.untuned(["alpha"], False, size, corpus))
+            middle = float(untuned["LEARNING_RATE"])
+            assert (rate.low, rate.high) == pytest.approx((middle / 10, middle * 10))
 
 
 def test_trials_of_a_corpus_are_of_it():

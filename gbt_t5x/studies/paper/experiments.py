@@ -7,6 +7,7 @@ the same for other numbers of steps.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import math
 
 from gbt_t5x.studies import launch, search, spaces
 
@@ -185,7 +186,10 @@ def variant(
     else:
         files, kind = [_NO_DECODING], "offline_translation"
         bindings += [f'DIRECTION = "{direction}"', *corpus.bindings]
-        bindings.append(f"WARMUP_STEPS = {number // 2}")
+        bindings += [
+            f"WARMUP_STEPS = {_warmup(number)}",
+            f"LEARNING_RATE = {_learning_rate(number)}",
+        ]
     files = [f"{_GIN}/{kind}_{'guided' if setup.learned else 'baseline'}.gin", *files]
     if setup.rate:
         # Guidance comes after the optimizer that it guides.
@@ -212,16 +216,22 @@ def _common(steps: int, evaluations: int) -> list[str]:
     ]
 
 
+def _warmup(steps: int) -> int:
+    """Of translation, in steps."""
+    return steps // 2
+
+
+def _learning_rate(steps: int) -> float:
+    """Of translation, to three digits.
+
+    T5's schedule peaks at the rate over the root of the warm-up: here, for any number of
+    steps, where it does in the 600 of `offline_translation_baseline.gin`.
+    """
+    return float(f"{0.4 * math.sqrt(_warmup(steps) / 300):.3g}")
+
+
 def _guided(learned: Sequence[str], eta: float) -> list[str]:
     return [f"HYPERPARAMS = {(*learned,)!r}", f"META_LEARNING_RATE = {eta!r}"]
-
-
-# What tunes a baseline in place of learning: alpha is a factor on 0.4, the rate.
-_SPACES = {
-    "alpha": spaces.Setting("LEARNING_RATE", "log", 0.04, 4.0),
-    "beta1": spaces.Setting("BETA1", "logit", 0.1, 0.99),
-}
-_ETA = spaces.Setting("META_LEARNING_RATE", "log", 1e-4, 1e-1)
 
 
 def untuned(
@@ -244,8 +254,15 @@ def question(
 ) -> search.Question:
     """A search of Table 2: over the hyper-parameters, or over η̂ that learns them."""
     run = untuned(learned, guided, dataclasses.replace(size, evaluations=1), corpus)
-    bindings = [b for b in run.bindings if not b.startswith("META_LEARNING_RATE")]
-    space = [_ETA] if guided else [_SPACES[name] for name in learned]
+    rate = _learning_rate(round(size.trial * corpus.steps))
+    of_baseline = {  # in place of learning: alpha is a factor on the learning rate
+        "alpha": spaces.Setting("LEARNING_RATE", "log", 0.1 * rate, 10 * rate),
+        "beta1": spaces.Setting("BETA1", "logit", 0.1, 0.99),
+    }
+    of_learning = [spaces.Setting("META_LEARNING_RATE", "log", 1e-4, 1e-1)]
+    space = of_learning if guided else [of_baseline[name] for name in learned]
+    names = {setting.name for setting in space}
+    bindings = [b for b in run.bindings if b.split(" = ")[0] not in names]
     return search.Question(run.gin_files, bindings, space, size.seeds[0])
 
 
