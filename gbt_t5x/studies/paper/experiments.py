@@ -266,11 +266,11 @@ def question(
     return search.Question(run.gin_files, bindings, space, size.seeds[0])
 
 
-def finetuning(task: str, checkpoint: str, size: Size) -> launch.Variant:
-    """A run of Table 3, with T5's settings, from a pre-trained checkpoint."""
+def finetuning(pretrained: str, task: str, checkpoint: str, size: Size) -> launch.Variant:
+    """A run of Table 3, with T5's settings, from a checkpoint of what was pre-trained."""
     last = size.pretraining + size.finetuning
     return launch.Variant(
-        task,
+        f"{pretrained}_{task}",
         [f"{_GIN}/quickstart_finetune_baseline.gin"],
         [
             f"TRAIN_STEPS = {last}",

@@ -261,27 +261,25 @@ class Study:
             for name, setup in _PRETRAINED.items()
         }
         trained = self._train([*variants.values()], "t5")
-        for name, variant in variants.items():
-            for seed, model_dir in zip(
-                self._size.seeds, trained[variant.name], strict=True
-            ):
+        for number, seed in enumerate(self._size.seeds):
+            of_runs = {}  # of a seed at once: each starts from a checkpoint of its own
+            for name, task in itertools.product(variants, experiments.TASKS):
+                model_dir = trained[variants[name].name][number]
                 checkpoint = model_dir / f"checkpoint_{self._size.pretraining}"
-                of_tasks = [
-                    experiments.finetuning(task, str(checkpoint), self._size)
-                    for task in experiments.TASKS
-                ]
-                finetuned = self._train(of_tasks, f"finetuned/{name}", [seed])
-                for task, (folder,) in finetuned.items():
-                    for (_, metric), values in scores.read_model(
-                        str(folder)
-                    ).values.items():
-                        yield {
-                            "pretrained": name,
-                            "task": task,
-                            "metric": metric,
-                            "seed": seed,
-                            "value": values[-1],
-                        }
+                of_runs[name, task] = experiments.finetuning(
+                    name, task, str(checkpoint), self._size
+                )
+            finetuned = self._train([*of_runs.values()], "finetuned", [seed])
+            for (name, task), variant in of_runs.items():
+                (folder,) = finetuned[variant.name]
+                for (_, metric), values in scores.read_model(str(folder)).values.items():
+                    yield {
+                        "pretrained": name,
+                        "task": task,
+                        "metric": metric,
+                        "seed": seed,
+                        "value": values[-1],
+                    }
 
     def _sizes(self, part: str, goes_on: bool) -> Iterator[measured.Row]:
         """How much is trained, and the hours of the runs of every part so far.
