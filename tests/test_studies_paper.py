@@ -436,7 +436,7 @@ def all_variants():
         for model, setups in experiments.FIGURES.values():
             for setup in setups:
                 yield experiments.variant(model, setup, size)
-        for corpus in experiments.CORPORA.values():
+        for corpus in experiments.CORPORA:
             for setup in experiments.TABLE_1:
                 yield experiments.variant("translation", setup, size, "en_fi", corpus)
             for column in size.columns:
@@ -460,10 +460,7 @@ def test_evaluations_and_checkpoints_come_at_the_same_steps():
         assert checkpoints == steps
         assert steps % evaluations == 0, (steps, evaluations)
         found.add((steps, steps // evaluations))
-    assert found == {
-        *((40, 4), (80, 4), (160, 4)),
-        *((200, 10), (400, 10), (600, 12), (1200, 12), (1500, 12)),
-    }
+    assert found == {(40, 4), (80, 4), (160, 4), (200, 10), (600, 12), (1500, 12)}
 
 
 def values_of(variant):
@@ -481,10 +478,7 @@ def test_the_learning_rate_of_translation_peaks_alike_in_runs_of_any_length():
                 0.4 / math.sqrt(300), rel=5e-3
             )
             found[warmup] = rate
-    assert found == {
-        **{20: 0.103, 40: 0.146, 80: 0.207, 100: 0.231, 200: 0.327},
-        **{300: 0.4, 600: 0.566},
-    }
+    assert found == {20: 0.103, 40: 0.146, 100: 0.231, 300: 0.4}
 
 
 def test_gin_takes_every_configuration():
@@ -640,7 +634,7 @@ def test_table_2_is_of_each_corpus(tmp_path, trained):
 
 def test_a_search_of_alpha_has_the_rate_of_its_untuned_run_in_the_middle():
     for size in (experiments.WHOLE, experiments.QUICK):
-        for corpus in experiments.CORPORA.values():
+        for corpus in experiments.CORPORA:
             rate, _ = experiments.question(["alpha", "beta1"], False, size, corpus).space
             untuned = values_of(experiments.untuned(["alpha"], False, size, corpus))
             middle = float(untuned["LEARNING_RATE"])
@@ -648,12 +642,11 @@ def test_a_search_of_alpha_has_the_rate_of_its_untuned_run_in_the_middle():
 
 
 def test_trials_of_a_corpus_are_of_it():
-    size, corpus = experiments.WHOLE, experiments.CORPORA["catalogues"]
+    size, corpus = experiments.WHOLE, "catalogues"
     for guided in (False, True):
         bindings = experiments.question(["alpha"], guided, size, corpus).bindings
-        assert {*corpus.bindings} < {*bindings}
-        steps = round(size.trial * corpus.steps)
-        assert {f"TRAIN_STEPS = {steps}", f"WARMUP_STEPS = {steps // 2}"} < {*bindings}
+        assert {*experiments.CORPORA[corpus]} < {*bindings}
+        assert {f"TRAIN_STEPS = {size.trial}", 'DIRECTION = "de_en"'} < {*bindings}
 
 
 def test_results_of_another_size_or_corpus_are_not_mixed(tmp_path, trained, capsys):

@@ -18,28 +18,12 @@ TASKS = ("offline_kind", "offline_module", "offline_questions")
 REACH = {"translation": 1.8, "t5": 15.0}  # of the runs that are not tuned
 
 
-@dataclasses.dataclass(frozen=True)
-class Corpus:
-    """Pairs to translate.
-
-    Attributes:
-        bindings: of its runs.
-        steps: of its runs, over those of the template corpus.
-    """
-
-    bindings: Sequence[str] = ()
-    steps: float = 1.0
-
-
-CORPORA = {
-    "templates": Corpus(),
-    "catalogues": Corpus(
-        [
-            'CORPUS = "catalogues_"',
-            "BATCH_SIZE = 64",
-            "TASK_FEATURE_LENGTHS = {'inputs': 64, 'targets': 64}",
-        ],
-        steps=2.0,
+# Pairs to translate -> the bindings of their runs and evaluations.
+CORPORA: Mapping[str, Sequence[str]] = {
+    "templates": (),
+    "catalogues": (
+        'CORPUS = "catalogues_"',
+        "TASK_FEATURE_LENGTHS = {'inputs': 64, 'targets': 64}",
     ),
 }
 
@@ -156,11 +140,9 @@ TABLE_1 = [
 ]
 
 
-def steps(model: str, size: Size, corpus: Corpus = CORPORA["templates"]) -> int:
+def steps(model: str, size: Size) -> int:
     """Of a run of a model."""
-    if model == "t5":
-        return size.pretraining
-    return round(size.translation * corpus.steps)
+    return size.pretraining if model == "t5" else size.translation
 
 
 def variant(
@@ -168,7 +150,7 @@ def variant(
     setup: Setup,
     size: Size,
     direction: str = "de_en",
-    corpus: Corpus = CORPORA["templates"],
+    corpus: str = "templates",
 ) -> launch.Variant:
     """The runs of a setup.
 
@@ -177,15 +159,15 @@ def variant(
         setup: what is learned.
         size: how long.
         direction: of translation.
-        corpus: of translation.
+        corpus: of translation, one of CORPORA.
     """
-    number = steps(model, size, corpus)
+    number = steps(model, size)
     bindings = _common(number, size.evaluations)
     if model == "t5":
         files, kind = [], "quickstart"
     else:
         files, kind = [_NO_DECODING], "offline_translation"
-        bindings += [f'DIRECTION = "{direction}"', *corpus.bindings]
+        bindings += [f'DIRECTION = "{direction}"', *CORPORA[corpus]]
         bindings += [
             f"WARMUP_STEPS = {_warmup(number)}",
             f"LEARNING_RATE = {_learning_rate(number)}",
@@ -238,7 +220,7 @@ def untuned(
     learned: Sequence[str],
     guided: bool,
     size: Size,
-    corpus: Corpus = CORPORA["templates"],
+    corpus: str = "templates",
 ) -> launch.Variant:
     """A row of Table 2 that has one run: as Table 1 has it, in the steps of a trial."""
     setup = Setup(learned, REACH["translation"]) if guided else Setup()
@@ -250,11 +232,11 @@ def question(
     learned: Sequence[str],
     guided: bool,
     size: Size,
-    corpus: Corpus = CORPORA["templates"],
+    corpus: str = "templates",
 ) -> search.Question:
     """A search of Table 2: over the hyper-parameters, or over η̂ that learns them."""
     run = untuned(learned, guided, dataclasses.replace(size, evaluations=1), corpus)
-    rate = _learning_rate(round(size.trial * corpus.steps))
+    rate = _learning_rate(size.trial)
     of_baseline = {  # in place of learning: alpha is a factor on the learning rate
         "alpha": spaces.Setting("LEARNING_RATE", "log", 0.1 * rate, 10 * rate),
         "beta1": spaces.Setting("BETA1", "logit", 0.1, 0.99),
@@ -282,8 +264,7 @@ def finetuning(pretrained: str, task: str, checkpoint: str, size: Size) -> launc
     )
 
 
-def evaluation(direction: str, corpus: Corpus) -> tuple[list[str], list[str]]:
+def evaluation(direction: str, corpus: str) -> tuple[list[str], list[str]]:
     """The gin files and bindings that decode a test split."""
-    own = [b for b in corpus.bindings if not b.startswith("BATCH_SIZE")]
     files = [f"{_GIN}/offline_translation_eval.gin"]
-    return files, [f'DIRECTION = "{direction}"', *own]
+    return files, [f'DIRECTION = "{direction}"', *CORPORA[corpus]]

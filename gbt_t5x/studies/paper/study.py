@@ -139,19 +139,16 @@ class Study:
             }
             yield from _curves(row, self._size.seeds, trained[variant.name])
 
-    def _table_1(
-        self, corpus_name: str, direction: str
-    ) -> Mapping[str, list[measured.Row]]:
-        corpus = experiments.CORPORA[corpus_name]
+    def _table_1(self, corpus: str, direction: str) -> Mapping[str, list[measured.Row]]:
         variants = [
             experiments.variant("translation", setup, self._size, direction, corpus)
             for setup in experiments.TABLE_1
         ]
-        trained = self._train(variants, f"translation/{corpus_name}/{direction}")
+        trained = self._train(variants, f"translation/{corpus}/{direction}")
         of_setups = [
             (
                 {
-                    "corpus": corpus_name,
+                    "corpus": corpus,
                     "direction": direction,
                     "learned": "+".join(setup.learned),
                 },
@@ -165,7 +162,7 @@ class Study:
         self,
         of_rows: Sequence[tuple[measured.Row, Sequence[pathlib.Path]]],
         direction: str = "de_en",
-        corpus: experiments.Corpus = experiments.CORPORA["templates"],
+        corpus: str = "templates",
         metrics: Sequence[str] = ("bleu", "chrf"),
     ) -> Iterator[measured.Row]:
         """Of the seeds' runs of each row, rows with their scores on the test split."""
@@ -188,15 +185,14 @@ class Study:
                 **{metric: of_metric[metric] for metric in metrics},
             }
 
-    def _table_2(self, corpus_name: str, column: str) -> Mapping[str, list[measured.Row]]:
+    def _table_2(self, corpus: str, column: str) -> Mapping[str, list[measured.Row]]:
         """A column of Table 2, the trials of its searches, and of beta1 Figure E.1."""
-        corpus = experiments.CORPORA[corpus_name]
         found: dict[str, list[measured.Row]] = {"trials": []}
         of_rows: list[tuple[measured.Row, Sequence[pathlib.Path]]] = []
-        if (corpus_name, column) == ("templates", "beta1"):
+        if (corpus, column) == ("templates", "beta1"):
             found["figure_E1"] = []
         learned = column.split("+")
-        folder = f"table_2/{corpus_name}"
+        folder = f"table_2/{corpus}"
         for guided in (False, True):
             of_row = "guided" if guided else "base"
             name = f"{'_'.join(learned)}_{of_row}"
@@ -209,7 +205,7 @@ class Study:
             for t in trials:
                 found["trials"].append(
                     {
-                        "corpus": corpus_name,
+                        "corpus": corpus,
                         "learned": column,
                         "row": of_row,
                         "trial": t.number,
@@ -231,7 +227,7 @@ class Study:
                 is_tuned = variant is tuned
                 times = [t.seconds for t in trials] if is_tuned else []
                 row: measured.Row = {
-                    "corpus": corpus_name,
+                    "corpus": corpus,
                     "learned": column,
                     "row": kind,
                     "runs": len(times) or 1,
