@@ -12,6 +12,7 @@ _PRETRAINED = {
     "base": experiments.Setup(),
     "alpha_beta1": experiments.Setup(("alpha", "beta1"), experiments.REACH["t5"]),
 }
+_ROWS = {False: "base", True: "guided"}  # of Table 2: whether it learns
 
 
 class Study:
@@ -187,69 +188,59 @@ class Study:
 
     def _table_2(self, corpus: str, column: str) -> Mapping[str, list[measured.Row]]:
         """A column of Table 2, the trials of its searches, and of beta1 Figure E.1."""
-        found: dict[str, list[measured.Row]] = {"trials": []}
+        of_trials: list[measured.Row] = []
         of_rows: list[tuple[measured.Row, Sequence[pathlib.Path]]] = []
-        if (corpus, column) == ("templates", "beta1"):
-            found["figure_E1"] = []
-        learned = column.split("+")
-        folder = f"table_2/{corpus}"
         for guided in (False, True):
-            of_row = "guided" if guided else "base"
-            name = f"{'_'.join(learned)}_{of_row}"
-            trials = self._search(
-                experiments.question(learned, guided, self._size, corpus),
-                f"{folder}/searches/{name}",
-                self._size.guided_trials if guided else self._size.trials,
-            )
-            best = search.best(trials)
+            trials, trained = self._searched(corpus, column, guided)
+            which = {"corpus": corpus, "learned": column, "row": _ROWS[guided]}
             for t in trials:
-                found["trials"].append(
-                    {
-                        "corpus": corpus,
-                        "learned": column,
-                        "row": of_row,
-                        "trial": t.number,
-                        "settings": _text(t.values),
-                        "loss": t.loss if not t.problem else None,
-                        "seconds": t.seconds,
-                        "problem": t.problem,
-                    }
-                )
-            untuned = experiments.untuned(learned, guided, self._size, corpus)
-            tuned = launch.Variant(
-                f"{name}_tuned",
-                untuned.gin_files,
-                [*untuned.bindings, *(f"{k} = {v!r}" for k, v in best.values.items())],
-            )
-            trained = self._train([untuned, tuned], f"{folder}/runs")
-            for kind, variant in ((of_row, untuned), (f"{of_row}_tuned", tuned)):
-                model_dirs = trained[variant.name]
-                is_tuned = variant is tuned
-                times = [t.seconds for t in trials] if is_tuned else []
-                row: measured.Row = {
-                    "corpus": corpus,
-                    "learned": column,
-                    "row": kind,
-                    "runs": len(times) or 1,
-                    "seconds": sum(times) or launch.seconds(model_dirs[0]),
-                    "settings": _text(best.values) if is_tuned else "",
-                }
-                of_rows.append((row, model_dirs))
-                if "figure_E1" in found:
-                    of_figure = {"run": kind, "learned": column if guided else ""}
-                    curves = _curves(of_figure, self._size.seeds, model_dirs)
-                    found["figure_E1"] += curves
-        found["table_2"] = [*self._scored(of_rows, corpus=corpus, metrics=["bleu"])]
-        return found
+                result = {"loss": t.loss if not t.problem else None, "problem": t.problem}
+                of_trial = {"trial": t.number, "settings": _text(t.values)}
+                of_trials.append({**which, **of_trial, "seconds": t.seconds, **result})
+            of_rows += trained
+        table = [*self._scored(of_rows, corpus=corpus, metrics=["bleu"])]
+        if (corpus, column) != ("templates", "beta1"):
+            return {"trials": of_trials, "table_2": table}
+        figure: list[measured.Row] = []
+        for row, model_dirs in of_rows:
+            is_guided = row["row"].startswith(_ROWS[True])
+            of_run = {"run": row["row"], "learned": column if is_guided else ""}
+            figure += _curves(of_run, self._size.seeds, model_dirs)
+        return {"trials": of_trials, "figure_E1": figure, "table_2": table}
 
-    def _search(
-        self, question: search.Question, folder: str, trials: int
-    ) -> list[search.Trial]:
-        found = search.search(
-            question, self._folder / folder, trials=trials, jobs=self._jobs
+    def _searched(
+        self, corpus: str, column: str, guided: bool
+    ) -> tuple[list[search.Trial], list[tuple[measured.Row, Sequence[pathlib.Path]]]]:
+        """A search's trials, and the untuned and the tuned row with their runs."""
+        learned, row = column.split("+"), _ROWS[guided]
+        name, folder = f"{'_'.join(learned)}_{row}", f"table_2/{corpus}"
+        trials = search.search(
+            experiments.question(learned, guided, self._size, corpus),
+            self._folder / folder / "searches" / name,
+            trials=self._size.guided_trials if guided else self._size.trials,
+            jobs=self._jobs,
         )
-        self._made.update(trial.model_dir for trial in found)
-        return found
+        self._made.update(trial.model_dir for trial in trials)
+        best = search.best(trials).values
+        untuned = experiments.untuned(learned, guided, self._size, corpus)
+        of_best = [f"{key} = {value!r}" for key, value in best.items()]
+        tuned = launch.Variant(
+            f"{name}_tuned", untuned.gin_files, [*untuned.bindings, *of_best]
+        )
+        trained = self._train([untuned, tuned], f"{folder}/runs")
+        of_column = {"corpus": corpus, "learned": column}
+        of_untuned = {
+            **{**of_column, "row": row, "runs": 1, "settings": ""},
+            "seconds": launch.seconds(trained[untuned.name][0]),
+        }
+        of_tuned = {
+            **{**of_column, "row": f"{row}_tuned", "runs": len(trials)},
+            **{"seconds": sum(t.seconds for t in trials), "settings": _text(best)},
+        }
+        return trials, [
+            (of_untuned, trained[untuned.name]),
+            (of_tuned, trained[tuned.name]),
+        ]
 
     def _table_3(self) -> Iterator[measured.Row]:
         variants = {
