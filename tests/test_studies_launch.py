@@ -26,6 +26,8 @@ if "FAIL" in arguments:
     print("some lines", flush=True)
     what = "FAIL" if arguments["FAIL"] == "1" else arguments["FAIL"]
     sys.exit(f"error: set {what} to nothing")
+if "KILL" in arguments:
+    os.kill(os.getpid(), signal.SIGKILL)
 if "WAIT" in arguments and not os.path.exists("go_on"):
     def stop(*_):
         (model_dir / "saved").touch()
@@ -188,6 +190,12 @@ def test_failures_may_be_recorded(diverged, folder, capfd):
     with pytest.raises(ValueError, match="2 of 3 runs failed.*: a/0: .*; c/0: "):
         launch.train(failing, folder)
     assert len(ran(folder)["c/0"]) == 2
+
+
+def test_a_run_that_is_killed_says_by_which_signal(folder):
+    killed = [launch.Variant("a", [], ["KILL = 1"])]
+    with pytest.raises(ValueError, match=r"a/0: signal 9 \(Killed\), no output "):
+        launch.train(killed, folder)
 
 
 def test_a_state_that_is_none_is_an_error(folder):

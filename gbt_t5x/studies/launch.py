@@ -20,6 +20,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import signal
 import sys
 from typing import Any
 
@@ -310,7 +311,10 @@ class _Planned:
         if beside.stopped:
             return self.name, seconds, "stopped"
         lines = log.read_text(errors="replace").strip().splitlines() or ["no output"]
-        problem = f"status {status}, {lines[-1].strip()} ({log})"
+        how = f"status {status}"
+        if status < 0:  # as by SIGKILL where memory runs out
+            how = f"signal {-status} ({signal.strsignal(-status)})"
+        problem = f"{how}, {lines[-1].strip()} ({log})"
         self.record(_FAILED, seconds=seconds, status=status, problem=problem)
         return self.name, seconds, problem
 
