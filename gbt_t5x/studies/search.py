@@ -43,8 +43,8 @@ class Question:
 
     def variant(self, number: int, values: spaces.Values) -> launch.Variant:
         """The run that tries a point; numbers count from 1."""
-        found = [f"{name} = {value!r}" for name, value in values.items()]
-        return launch.Variant(f"{number:03d}", self.gin_files, [*self.bindings, *found])
+        bindings = [*self.bindings, *spaces.bindings(values)]
+        return launch.Variant(f"{number:03d}", self.gin_files, bindings)
 
     def as_json(self) -> dict[str, Any]:
         """What a store says of it."""

@@ -93,6 +93,11 @@ class Setting:
         return (to(value) - low) / (high - low)
 
 
+def bindings(values: Values) -> list[str]:
+    """A point as gin's `NAME = VALUE`."""
+    return [f"{name} = {value!r}" for name, value in values.items()]
+
+
 def suggest(
     space: Sequence[Setting],
     losses: Sequence[tuple[Values, float]],

@@ -5,7 +5,7 @@ import functools
 import itertools
 import pathlib
 
-from gbt_t5x.studies import commands, exports, launch, runs, scores, search
+from gbt_t5x.studies import commands, exports, launch, runs, scores, search, spaces
 from gbt_t5x.studies.paper import experiments, measured
 
 _PRETRAINED = {
@@ -190,23 +190,25 @@ class Study:
         """A column of Table 2, the trials of its searches, and of beta1 Figure E.1."""
         of_trials: list[measured.Row] = []
         of_rows: list[tuple[measured.Row, Sequence[pathlib.Path]]] = []
+        figure: list[measured.Row] = []
+        has_figure = (corpus, column) == ("templates", "beta1")
         for guided in (False, True):
             trials, trained = self._searched(corpus, column, guided)
-            which = {"corpus": corpus, "learned": column, "row": _ROWS[guided]}
             for t in trials:
-                result = {"loss": t.loss if not t.problem else None, "problem": t.problem}
-                of_trial = {"trial": t.number, "settings": _text(t.values)}
-                of_trials.append({**which, **of_trial, "seconds": t.seconds, **result})
+                of_trial = {
+                    **{"corpus": corpus, "learned": column, "row": _ROWS[guided]},
+                    **{"trial": t.number, "settings": _text(t.values)},
+                    **{"loss": t.loss if not t.problem else None, "problem": t.problem},
+                    "seconds": t.seconds,
+                }
+                of_trials.append(of_trial)
+            for row, model_dirs in trained if has_figure else ():
+                of_run = {"run": row["row"], "learned": column if guided else ""}
+                figure += _curves(of_run, self._size.seeds, model_dirs)
             of_rows += trained
         table = [*self._scored(of_rows, corpus=corpus, metrics=["bleu"])]
-        if (corpus, column) != ("templates", "beta1"):
-            return {"trials": of_trials, "table_2": table}
-        figure: list[measured.Row] = []
-        for row, model_dirs in of_rows:
-            is_guided = row["row"].startswith(_ROWS[True])
-            of_run = {"run": row["row"], "learned": column if is_guided else ""}
-            figure += _curves(of_run, self._size.seeds, model_dirs)
-        return {"trials": of_trials, "figure_E1": figure, "table_2": table}
+        found = {"trials": of_trials, "table_2": table}
+        return found | {"figure_E1": figure} if has_figure else found
 
     def _searched(
         self, corpus: str, column: str, guided: bool
@@ -223,23 +225,19 @@ class Study:
         self._made.update(trial.model_dir for trial in trials)
         best = search.best(trials).values
         untuned = experiments.untuned(learned, guided, self._size, corpus)
-        of_best = [f"{key} = {value!r}" for key, value in best.items()]
-        tuned = launch.Variant(
-            f"{name}_tuned", untuned.gin_files, [*untuned.bindings, *of_best]
-        )
+        bindings = [*untuned.bindings, *spaces.bindings(best)]
+        tuned = launch.Variant(f"{name}_tuned", untuned.gin_files, bindings)
         trained = self._train([untuned, tuned], f"{folder}/runs")
-        of_column = {"corpus": corpus, "learned": column}
-        of_untuned = {
-            **{**of_column, "row": row, "runs": 1, "settings": ""},
-            "seconds": launch.seconds(trained[untuned.name][0]),
+        seconds = launch.seconds(trained[untuned.name][0])
+        of_tuning = sum(trial.seconds for trial in trials)
+        rows = {
+            untuned.name: (row, 1, seconds, ""),
+            tuned.name: (f"{row}_tuned", len(trials), of_tuning, _text(best)),
         }
-        of_tuned = {
-            **{**of_column, "row": f"{row}_tuned", "runs": len(trials)},
-            **{"seconds": sum(t.seconds for t in trials), "settings": _text(best)},
-        }
+        columns = ("corpus", "learned", "row", "runs", "seconds", "settings")
         return trials, [
-            (of_untuned, trained[untuned.name]),
-            (of_tuned, trained[tuned.name]),
+            (dict(zip(columns, (corpus, column, *of), strict=True)), trained[run])
+            for run, of in rows.items()
         ]
 
     def _table_3(self) -> Iterator[measured.Row]:
@@ -307,6 +305,6 @@ def _curves(
                 }
 
 
-def _text(values: Mapping[str, float]) -> str:
+def _text(values: spaces.Values) -> str:
     """Settings as text: `NAME = VALUE, ...`."""
-    return ", ".join(f"{name} = {value!r}" for name, value in values.items())
+    return ", ".join(spaces.bindings(values))
