@@ -298,6 +298,7 @@ def test_the_page_is_whole_and_the_same_again(tmp_path):
     for part, time in {"figure_1": "7.5 hours", "figure_2": "15 minutes"}.items():
         assert f"Again, in {time} of runs, {command} {part} " in found.text
     assert "To measure it: python -m gbt_t5x.studies.paper --only figure_F2" in found.text
+    assert found.text.count("--corpora") == 0
     assert "CPU cores: 8 of 8 claims so far." in found.text
     assert len(found.ids) == len(claims.CLAIMS)
     captions = [*(caption for caption, _ in webpage.FIGURES.values())]
@@ -310,6 +311,16 @@ def test_the_page_is_whole_and_the_same_again(tmp_path):
     assert sum(path.suffix == ".svg" for path in drawn) == 16
     paper.main(["--from", str(page.parent / "paper")])
     assert {path: path.read_bytes() for path in drawn} == drawn
+
+
+def test_a_command_of_the_page_names_the_corpora(tmp_path):
+    files = as_in_the_paper()
+    files["table_1"] += [row | {"corpus": "catalogues"} for row in files["table_1"]]
+    page = tmp_path / "paper.html"
+    webpage.make(written(tmp_path / "results", files), page)
+    text = Page(page).text
+    assert "--only table_1 --corpora templates catalogues 4." in text
+    assert text.count("--corpora") == 1
 
 
 def test_a_page_has_no_numbers_of_the_one_before(tmp_path):

@@ -53,6 +53,7 @@ class Section:
     figures: Sequence[Mapping[str, Any]]
     tables: Sequence["Table"]
     time: str
+    options: Sequence[str]  # of the command that measures it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +89,9 @@ def make(source: pathlib.Path, page: pathlib.Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if source.resolve() != folder.resolve():
         _copy(source, folder)
+    is_quick = all(
+        size[name] == value for name, value in experiments.QUICK.texts().items()
+    )
     sections = []
     shown: set[str] = set()
     for claim, finding in zip(claims.CLAIMS, found, strict=True):
@@ -101,21 +105,18 @@ def make(source: pathlib.Path, page: pathlib.Path) -> None:
                 [_figure(part, results, folder) for part in new if part in FIGURES],
                 [t for part in new if part in _TABLES for t in _TABLES[part](results)],
                 _time([results.hours(part) for part in claim.all_parts]),
+                [*["--quick"] * is_quick, *_options(claim, results)],
             )
         )
     loader = jinja2.FileSystemLoader(pathlib.Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    is_quick = all(
-        size[name] == value for name, value in experiments.QUICK.texts().items()
-    )
     page.write_text(
         environment.get_template("webpage.html").render(
             sections=sections,
             size=size,
             folder=folder.name,
-            quick=" --quick" if is_quick else "",
             measured=sum(finding.verdict != claims.MISSING for finding in found),
         ),
         encoding="utf-8",
@@ -133,6 +134,15 @@ def _copy(source: pathlib.Path, folder: pathlib.Path) -> None:
             here.unlink(missing_ok=True)
             for file in folder.glob(f"{name}_*.svg"):
                 file.unlink()
+
+
+def _options(claim: claims.Claim, results: measured.Results) -> list[str]:
+    """The parts of a claim, and the corpora where there are others than templates."""
+    parts = claim.all_parts
+    corpora = {row.get("corpus") for part in parts for row in results.rows(part)}
+    others = corpora.difference([None, "templates"])
+    known = [name for name in experiments.CORPORA if name in corpora]
+    return ["--only", *parts, *(["--corpora", *known] if others else [])]
 
 
 def _time(hours: Sequence[float | None]) -> str:
