@@ -92,7 +92,16 @@ class FunctionPairSource(MarksFiltered, seqio.FunctionDataSource):
 
 
 class TfdsPairSource(MarksFiltered, seqio.TfdsDataSource):
-    """Pairs from TFDS."""
+    """Pairs from TFDS, in the order that it wrote them, which is a random one.
+
+    seqio shuffles the examples. Were files shuffled anew in every epoch, TensorFlow 2.21
+    would lose the next orders if the position is saved near an epoch's end, since pairs
+    are filtered (findings/tf_data_position_of_epoch.sh).
+    """
+
+    def get_dataset(self, split: str = "train", shuffle: bool = True, **kwargs: Any):
+        del shuffle
+        return super().get_dataset(split, shuffle=False, **kwargs)
 
 
 def select(dataset: tf.data.Dataset, languages: tuple[str, str]) -> tf.data.Dataset:

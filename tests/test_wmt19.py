@@ -94,7 +94,8 @@ def _prepare_tfds(folder, language, monkeypatch):
         ),
     )
     builder = tfds.builder(f"wmt19_translate/{language}-en:1.0.0", data_dir=str(folder))
-    builder.download_and_prepare()
+    files = tfds.download.DownloadConfig(num_shards=20)
+    builder.download_and_prepare(download_config=files)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -269,6 +270,30 @@ def test_position_in_filtered_data_can_be_saved(tmp_path):
     other = iter(dataset)
     tf.train.Checkpoint(iterator=other).restore(path).assert_consumed()
     assert [next(other)["inputs_pretokenized"].numpy() for _ in range(5)] == expected
+
+
+def test_position_near_the_end_of_an_epoch_holds_for_the_next_ones(tmp_path, monkeypatch):
+    # What is small is read once, into memory: here it is read as what is large.
+    monkeypatch.setattr(seqio.dataset_providers, "_MAX_EXAMPLES_TO_MEM_CACHE", 0)
+    read_config = functools.partial(tfds.ReadConfig, try_autocache=False)
+    monkeypatch.setattr(tfds, "ReadConfig", read_config)
+    task = seqio.get_mixture_or_task("wmt19_de_en")
+
+    def iterate():  # as another process does: epochs belong to a data set
+        keywords = {"num_epochs": None, "shuffle_buffer_size": 5}
+        return iter(task.get_dataset(LENGTHS, "train", shuffle=True, seed=0, **keywords))
+
+    def texts(iterator, number):
+        return [next(iterator)["inputs_pretokenized"].numpy() for _ in range(number)]
+
+    epoch = sum(i % 10 > 0 for i in range(wmt19.GUIDANCE_PAIRS, TRAIN_PAIRS))
+    step, end = 2 * epoch - 5, 8 * epoch
+    expected = texts(iterate(), end)
+    iterator, other = iterate(), iterate()
+    assert texts(iterator, step) == expected[:step]
+    path = tf.train.Checkpoint(iterator=iterator).save(str(tmp_path / "position"))
+    tf.train.Checkpoint(iterator=other).restore(path).assert_consumed()
+    assert texts(other, end - step) == expected[step:]
 
 
 @pytest.mark.parametrize("language", ["de", "fi", "lt"])
