@@ -138,11 +138,10 @@ def _copy(source: pathlib.Path, folder: pathlib.Path) -> None:
 
 def _options(claim: claims.Claim, results: measured.Results) -> list[str]:
     """The parts of a claim, and the corpora where there are others than templates."""
-    parts = claim.all_parts
-    corpora = {row.get("corpus") for part in parts for row in results.rows(part)}
-    others = corpora.difference([None, "templates"])
-    known = [name for name in experiments.CORPORA if name in corpora]
-    return ["--only", *parts, *(["--corpora", *known] if others else [])]
+    rows = (row for part in claim.all_parts for row in results.rows(part))
+    corpora = dict.fromkeys(row["corpus"] for row in rows if "corpus" in row)
+    others = corpora.keys() - {"templates"}
+    return ["--only", *claim.all_parts, *(["--corpora", *corpora] if others else [])]
 
 
 def _time(hours: Sequence[float | None]) -> str:
