@@ -10,6 +10,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from optax import contrib
 from t5x import trainer
@@ -29,14 +30,18 @@ def prodigy(
     """`optax.contrib.prodigy`, whose learning rate is a factor near 1 on its estimate.
 
     Args:
-        learning_rate: the factor.
+        learning_rate: the factor. Below 1e-8, T5X's `min_learning_rate`, it counts as
+            1e-8: of a first one of 0 optax 0.2.8 makes NaN.
         b1: decay of the first moment.
         b2: decay of the second moment.
         eps: added to the root of the second moment.
         weight_decay: as AdamW's.
     """
     return contrib.prodigy(
-        learning_rate, betas=(b1, b2), eps=eps, weight_decay=weight_decay
+        jnp.maximum(learning_rate, 1e-8),
+        betas=(b1, b2),
+        eps=eps,
+        weight_decay=weight_decay,
     )
 
 

@@ -119,6 +119,17 @@ def test_prodigy_is_that_of_optax():
     assert np.array_equal(*updates) and np.any(updates[0])
 
 
+def test_prodigy_warms_up_from_0():
+    """Of which optax's is NaN."""
+    params = {"w": np.array([1.0, -2.0], np.float32)}
+    state = contrib.prodigy(0.0).init(params)
+    moved = []
+    for rate in (0.0, 0.5, 1.0):
+        update, state = contrib.prodigy(rate).update(params, state, params)
+        moved.append(np.max(np.abs(update["w"])))
+    assert 0 < moved[0] < 1e-12 and 1e-8 < moved[1] < moved[2] < 1e-4
+
+
 def adafactors(rates):
     """T5X's Adafactor, and ours with the rate inside and outside of the momentum."""
     rng = np.random.default_rng(0)
