@@ -134,6 +134,7 @@ class ScheduleFreeTrainer(trainer.Trainer):
         Raises:
             TypeError: the optimizer is not `optax.contrib.schedule_free` or one made of
                 it, in an `OptaxOptimizer`.
+            ValueError: its b1 is 0, of which y is z, and the state has no x.
         """
         super().__init__(*args, **kwargs)
         definition = self._model.optimizer_def
@@ -144,6 +145,11 @@ class ScheduleFreeTrainer(trainer.Trainer):
             raise TypeError(
                 "ScheduleFreeTrainer needs an OptaxOptimizer of a schedule-free optax "
                 f"optimizer, not {definition}: set OPTIMIZER"
+            )
+        if getattr(definition.hyper_params, "b1", None) == 0:
+            raise ValueError(
+                "OptaxOptimizer.b1=0: a schedule-free optimizer keeps no average to "
+                "evaluate at: set it above 0, or train with trainer.Trainer"
             )
         self._optimizer: optax_optimizer.OptaxOptimizer = definition
 

@@ -70,6 +70,13 @@ def test_other_optimizers_have_no_average(other):
             pass
 
 
+def test_without_interpolation_there_is_no_average():
+    optimizer = OptaxOptimizer(optax_contrib.schedule_free_adamw, b1=0.0)
+    with pytest.raises(ValueError, match="OptaxOptimizer.b1=0: .* set it above 0"):
+        with tiny.make_trainer(optimizer, contrib.ScheduleFreeTrainer):
+            pass
+
+
 def test_a_schedule_free_run_trains_and_evaluates(tmp_path):
     step, state = gin_runs.train(
         "gin/quickstart_baseline.gin",
