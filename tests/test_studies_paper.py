@@ -1,5 +1,6 @@
 """The paper's claims: their verdicts of results, and the page."""
 
+import dataclasses
 import html.parser
 
 from paper_findings import findings, sentences
@@ -15,6 +16,10 @@ from gbt_t5x.studies.paper import (
 
 SEEDS = (0, 1, 2)
 STEPS = (100, 200, 300, 400)
+RUNS = {"base_tuned": 100, "guided_tuned": 25}
+SIZE = dataclasses.replace(
+    experiments.WHOLE, translation=STEPS[-1], pretraining=STEPS[-1], trial=STEPS[-1]
+)
 
 
 def rows_of(learned, eta, beta1, curves, run=None):
@@ -63,8 +68,8 @@ def as_in_the_paper():
             {
                 **{"corpus": "templates", "learned": learned, "row": row},
                 **{"seed": seed, "bleu": bleu + more},
-                **{"runs": 100 if "tuned" in row else 1, "loss": 1.0, "settings": ""},
-                "seconds": 6000.0 if "tuned" in row else 60.0,
+                **{"runs": RUNS.get(row, 1), "loss": 1.0, "settings": ""},
+                "seconds": {"base": 60.0, "guided": 90.0}.get(row, 6000.0),
             }
             for learned in claims.LEARNED
             for row, bleu in zip(webpage._ROWS, (30, 31, 33, 34), strict=True)
@@ -89,7 +94,7 @@ def as_in_the_paper():
         "size": [
             {"name": name, "value": value}
             for name, value in (
-                *experiments.WHOLE.texts().items(),
+                *SIZE.texts().items(),
                 ("hours figure_1", "7.5"),
                 ("hours figure_2", "0.25"),
                 ("hours figure_3", "0.5"),  # of claim 5, beside what is not there
@@ -141,11 +146,27 @@ def test_with_the_papers_results_all_claims_hold(tmp_path):
         "templates, α: one guided run has +2.0 ± 0.0 BLEU, and a loss +0.0000 ± 0.0000, "
         "against the best of 100 trials."
     )
+    assert sentences(found[3])[-1] == (
+        "templates: the best of 25 η̂ gives α +1.0 ± 0.0; β1 +1.0 ± 0.0; α+β1 +1.0 ± 0.0 "
+        "BLEU over the one that no search tuned. Time of a guided run over that of a "
+        "baseline: α 1.50; β1 1.50; α+β1 1.50."
+    )
+    assert sentences(found[4])[1:3] == [
+        "Of α alone, 0 of 1 settings end below the baseline's loss. Differences: +0.1000 "
+        "± 0.0000.",
+        "β1 alone, learned or fixed, changes the loss by -0.0100 ± 0.0000 to +0.0100 ± "
+        "0.0000, and both together by -0.5000 ± 0.0000: little is less than half of the "
+        "best.",
+    ]
     assert sentences(found[5])[1].endswith("is reached, at best, in 0.25 of its steps.")
-    assert sentences(found[6])[0] == "On average +2.0 ± 0.0 after guided pre-training."
+    assert sentences(found[6]) == [
+        "On average +2.0 ± 0.0 after guided pre-training.",
+        "3 of 3 tasks are better: offline_kind +2.0 ± 0.0, offline_module +2.0 ± 0.0, "
+        "offline_questions +2.0 ± 0.0.",
+    ]
 
 
-def changed(files, name, change, **chosen):
+def changed(files, name, change, /, **chosen):
     """The files, with the values of some rows changed."""
     rows = [
         {**row, **change(row)} if all(row[k] == v for k, v in chosen.items()) else row
@@ -237,6 +258,7 @@ def test_what_a_table_lacks_is_named(tmp_path):
         "templates, α",
         "templates, β1",
         "templates, α+β1",
+        "templates",
     ]
     assert against_search[1] == "templates, β1: no numbers."
     page = tmp_path / "paper.html"
@@ -250,7 +272,7 @@ def test_a_column_that_a_study_leaves_out_is_not_missing(tmp_path):
     (row,) = (row for row in files["size"] if row["name"] == "columns")
     row["value"] = "beta1"
     found = findings(written(tmp_path, files))[3]
-    assert [s.split(":")[0] for s in sentences(found)] == ["templates, β1"]
+    assert [s.split(":")[0] for s in sentences(found)] == ["templates, β1", "templates"]
     assert found.verdict == claims.HOLDS
 
 
@@ -391,6 +413,13 @@ def test_results_in_another_form_are_refused(tmp_path, capsys):
         "".join(
             line for line in lines if line.split(",")[5] != "alpha"
         ): "the CSV file has no alp",
+        "".join(
+            line for line in lines if ",2,alpha,400," not in line
+        ): "has alpha of alpha_0.01_0.0 from seed 0 to step 400, of alpha_0.01_0.0 from "
+        "seed 2 to 300: remove it",
+        "".join(
+            line.replace("alpha,0.01,", "alpha,,") for line in lines
+        ): f"{figure} has no eta of alpha_0.01_0.0",
     }.items():
         figure.write_text(text)
         assert message in error_of(folder, capsys)
@@ -405,6 +434,105 @@ def test_results_in_another_form_are_refused(tmp_path, capsys):
     }.items():
         size.write_text(text)
         assert message in error_of(folder, capsys)
+    size.write_text(before)
+    for name, old, new, message in [
+        (
+            "trials",
+            "templates,alpha,",
+            "templates,gamma,",
+            "has 'gamma' as learned, which",
+        ),
+        (
+            "table_2",
+            ",guided,",
+            ",led,",
+            "has 'led' as row, which is none of 'base', 'ba",
+        ),
+        ("table_3", "50.0\n", "50.0,1\n", "has more cells than columns: 1: remove it"),
+        ("table_1", "templates", "t" * 140_000, "is no CSV file: field larger than"),
+    ]:
+        file = folder / f"{name}.csv"
+        before = file.read_text()
+        file.write_text(before.replace(old, new, 1))
+        assert error_of(folder, capsys).startswith(f"{file} {message}")
+        file.write_text(before)
+    file.write_bytes(b"corpus,\xff")
+    assert error_of(folder, capsys).startswith(f"{file} is no CSV file: 'utf-8' codec")
     with pytest.raises(SystemExit, match="1"):
         paper.main(["--from", str(tmp_path / "none")])
     assert "none has no size.csv with seeds, directions, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "there", "here"),
+    [
+        ("figure_F2", "pretraining", "400", "1500"),
+        ("figure_1", "translation", "400", "600"),
+        ("figure_E1", "trial", "400", "200"),
+        ("table_2", "trials", "100", "3"),
+        ("table_2", "guided_trials", "25", "3"),
+        ("figure_1", "seeds", "0 1 2", "0 1"),
+        ("table_3", "seeds", "0 1 2", "0 1"),
+    ],
+)
+def test_numbers_of_two_studies_are_refused(tmp_path, capsys, name, size, there, here):
+    files = changed(as_in_the_paper(), "size", lambda row: {"value": here}, name=size)
+    kept = {other: files[other] for other in (name, "size")}
+    folder = written(tmp_path / "results", kept)
+    assert error_of(folder, capsys) == (
+        f"{folder / name}.csv has {size} {there}, and {folder / 'size'}.csv {here}: they "
+        "are of two studies"
+    )
+
+
+def test_a_column_that_no_table_has_is_refused(tmp_path, capsys):
+    files = changed(
+        as_in_the_paper(), "size", lambda row: {"value": "alpha gamma"}, name="columns"
+    )
+    folder = written(tmp_path / "results", files)
+    assert error_of(folder, capsys) == (
+        f"{folder / 'size'}.csv has the columns gamma, and Table 2 has alpha, beta1, "
+        "alpha+beta1"
+    )
+
+
+def test_a_page_says_what_a_difference_is_of_its_seeds(tmp_path):
+    files = as_in_the_paper()
+    webpage.make(written(tmp_path / "three", files), tmp_path / "paper.html")
+    assert "of three seeds chance alone" in Page(tmp_path / "paper.html").text
+    one = {
+        name: [row for row in rows if row.get("seed", 0) == 0]
+        for name, rows in files.items()
+    }
+    one = changed(one, "size", lambda row: {"value": "0"}, name="seeds")
+    webpage.make(written(tmp_path / "one", one), tmp_path / "paper.html")
+    text = Page(tmp_path / "paper.html").text
+    assert "Of one seed every difference counts" in text
+    assert "three seeds" not in text
+
+
+def test_a_page_says_what_of_its_time_is_shown(tmp_path):
+    files = as_in_the_paper()
+    files["table_2"] = [row for row in files["table_2"] if row["learned"] == "alpha"]
+    files["size"].append({"name": "hours table_2", "value": "3.0"})
+    webpage.make(written(tmp_path / "results", files), tmp_path / "paper.html")
+    text = Page(tmp_path / "paper.html").text
+    assert (
+        "What is shown took 3.0 hours of runs, one after the other; what is missing too: "
+        "python -m gbt_t5x.studies.paper --only table_2"
+    ) in text
+    assert "Runs have 400 steps" in text
+    assert "In the paper: 18 of 18 cells have; on average α +0.92;" in text
+
+
+def test_a_page_says_that_two_machines_runs_differ(tmp_path):
+    files, page = as_in_the_paper(), tmp_path / "paper.html"
+    webpage.make(written(tmp_path / "one", files), page)
+    assert "machines" not in Page(page).text
+    last = {"step": 400, "quantity": "loss", "seed": 1, "learned": ""}
+    files = changed(files, "figure_2", lambda row: {"value": 2.026}, **last)
+    webpage.make(written(tmp_path / "two", files), page)
+    assert (
+        "A run that Figure 1 and Figure 2 share ends 0.025 apart in them: they are of "
+        "two machines."
+    ) in Page(page).text

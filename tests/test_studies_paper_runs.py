@@ -132,7 +132,9 @@ def trained(monkeypatch):
                 asked.append(model_dir)
                 rate = math.log10(float(of.get("META_LEARNING_RATE", "1e-3")))
                 curves = {name: [1.0, 0.5 + 0.1 * rate] for name in learned}
-                write_run(model_dir, {20: 9.0, 40: 9.0 + rate}, [1.0, 1.0], curves)
+                last = int(of["TRAIN_STEPS"])
+                losses = {last // 2: 9.0, last: 9.0 + rate}
+                write_run(model_dir, losses, [1.0, 1.0], curves)
                 state = json.dumps({"state": "done", "seconds": 30.0})
                 (model_dir / "study.json").write_text(state)
                 for step in (experiments.QUICK.pretraining,):
@@ -231,6 +233,8 @@ def test_table_2_is_of_each_corpus(tmp_path, trained):
     assert [s.split(":")[0] for s in sentences(found)] == [
         "catalogues, β1",
         "templates, β1",
+        "catalogues",
+        "templates",
     ]
     page = (tmp_path / "paper.html").read_text()
     assert "Table 2: BLEU, catalogues, and" in page
@@ -350,3 +354,61 @@ def test_a_part_alone(tmp_path, trained):
     paper.main(["--quick", "--folder", str(folder), "--only", "figure_F3"])
     assert {path.stem for path in (folder / "results").glob("*")} == {"figure_F3", "size"}
     assert len(trained) == len(experiments.FIGURES["figure_F3"][1])
+
+
+def test_results_of_other_settings_are_refused(tmp_path, trained, capsys, monkeypatch):
+    """As those of another commit, whose learning rate or space was another."""
+    command = ["--quick", "--folder", str(tmp_path), "--only"]
+    paper.main([*command, "table_2", "figure_1", "table_1", "table_3"])
+    size = measured.Results(tmp_path / "results").sizes
+    assert size["settings table_2 templates beta1"] == (
+        "gbt_t5x/gin/offline_translation_baseline.gin; gbt_t5x/gin/rivals/losses.gin; "
+        "TRAIN_STEPS = 40; EVAL_PERIOD = 10; CHECKPOINT_PERIOD = 40; "
+        'DIRECTION = "de_en"; WARMUP_STEPS = 20; LEARNING_RATE = 0.103; '
+        "gbt_t5x/gin/offline_translation_guided.gin; HYPERPARAMS = ('beta1',); "
+        "META_LEARNING_RATE = 0.045; BETA1 in logit:0.1:0.99; "
+        "META_LEARNING_RATE in log:0.0001:0.1"
+    )
+    trained.clear()
+    capsys.readouterr()
+
+    def refused(part):
+        with pytest.raises(SystemExit, match="1"):
+            paper.main([*command, part])
+        assert not trained
+        return capsys.readouterr().err.splitlines()[-1]
+
+    of = f"error: {tmp_path}/results has"
+    end = ": name another --folder"
+    question = experiments.question
+
+    def other(*args):
+        found = question(*args)
+        space = [dataclasses.replace(s, high=0.5) for s in found.space]
+        return dataclasses.replace(found, space=space)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiments, "question", other)
+        assert refused("table_2") == (
+            f"{of} table_2 templates beta1 of BETA1 in logit:0.1:0.99; "
+            "META_LEARNING_RATE in log:0.0001:0.1, and this version makes it of BETA1 in "
+            f"logit:0.1:0.5; META_LEARNING_RATE in log:0.0001:0.5{end}"
+        )
+    with monkeypatch.context() as patch:
+        patch.setattr(experiments, "_learning_rate", lambda steps: 0.5)
+        for part, name in {"figure_1": "", "table_1": " templates de_en"}.items():
+            assert refused(part) == (
+                f"{of} {part}{name} of LEARNING_RATE = 0.146, and this version makes it "
+                f"of LEARNING_RATE = 0.5{end}"
+            )
+    with monkeypatch.context() as patch:
+        patch.setattr(experiments, "_common", lambda *args: [])
+        assert re.search(
+            "table_3 of TRAIN_STEPS = 160; .* of nothing else: ", refused("table_3")
+        )
+    sizes = [r for r in measured.read(tmp_path / "results", "size")]
+    kept = [row for row in sizes if row["name"] != "settings figure_1"]
+    measured.write(tmp_path / "results", "size", kept)
+    assert refused("figure_1").startswith(
+        f"{of} figure_1 of nothing else, and this version makes it of gbt_t5x/gin/offline"
+    )

@@ -206,6 +206,11 @@ def test_what_cannot_be_searched(tmp_path, trained, capsys):
         (tmp_path / "a" / "search.json").write_text(text)
         with pytest.raises(ValueError, match="search.json is no store of a search: "):
             search.search(question, tmp_path / "a", trials=1)
+    for points in (None, 7, [1.0], [{"OTHER": 1.0}], [{"RATE": "1"}], [{"RATE": None}]):
+        store = json.dumps(question.as_json() | {"points": points})
+        (tmp_path / "a" / "search.json").write_text(store)
+        with pytest.raises(ValueError, match="search.json has the point .* of RATE: rem"):
+            search.search(question, tmp_path / "a", trials=1)
     with pytest.raises(SystemExit, match="1"):
         search.main([*COMMAND, "--search", "RATE=linear:1:2"])
     assert "--search names RATE more than once" in capsys.readouterr().err

@@ -184,6 +184,17 @@ def _read_points(file: pathlib.Path, question: Question) -> list[Mapping[str, fl
                 f"{json.dumps(there.get(name))}, of this one {json.dumps(here[name])}: "
                 "name another --folder, or remove it"
             )
+    names = {setting.name for setting in question.space}
+    for point in points if isinstance(points, list) else [points]:
+        if (
+            not isinstance(point, dict)
+            or point.keys() != names
+            or not all(isinstance(value, (int, float)) for value in point.values())
+        ):
+            raise ValueError(
+                f"{file} has the point {json.dumps(point)}, and this search has numbers "
+                f"of {', '.join(sorted(names))}: remove {file.parent}"
+            )
     return points
 
 

@@ -19,8 +19,8 @@ HOLDS, PART, NOT = "holds", "holds in part", "does not hold here"
 MISSING = "not measured"
 RISE = 1.05  # of alpha, which starts from 1, to be called one
 MEET = 0.1  # of beta1, apart
-LEARNED = ("alpha", "beta1", "alpha+beta1")
-SYMBOLS = {"": "base", "alpha": "α", "beta1": "β1", "alpha+beta1": "α+β1"}
+SYMBOLS = dict(zip(measured.LEARNED, ("base", "α", "β1", "α+β1"), strict=True))
+LEARNED = measured.LEARNED[1:]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +67,7 @@ class Claim:
     Attributes:
         title: a sentence.
         where: in the paper.
+        paper: what the paper has measured; '' of what it has not.
         parts: the figures and tables that show it.
         look: what the results say of it.
         beside: further parts that it takes.
@@ -74,6 +75,7 @@ class Claim:
 
     title: str
     where: str
+    paper: str
     parts: Sequence[str]
     look: Callable[[measured.Results], Sequence[Evidence]]
     beside: Sequence[str] = ()
@@ -135,6 +137,14 @@ def _alphas(guided: Sequence[measured.Run]) -> list[list[float]]:
 def _falls(guided: Sequence[measured.Run]) -> list[bool]:
     """Whether alpha never rises above 1, and ends lowest, of each run."""
     return [max(x) < RISE and x[-1] < RISE * min(x) for x in _alphas(guided)]
+
+
+def _ends(cells: Sequence[Sequence[float]], digits: int = 4) -> str:
+    """The lowest and the highest of some differences."""
+    low, high = (
+        repeats.with_error(f(cells, key=statistics.fmean), digits) for f in (min, max)
+    )
+    return low if low == high else f"{low} to {high}"
 
 
 def _range(values: Sequence[float], digits: int = 2) -> str:
@@ -254,23 +264,55 @@ def _against_a_search(results: measured.Results) -> list[Evidence]:
                 _share([is_above(bleu)]),
             )
         )
-    return found
+    return [*found, *(_beside_a_search(results, corpus) for corpus in corpora)]
+
+
+def _beside_a_search(results: measured.Results, corpus: str) -> Evidence:
+    """What tuning η̂ gives, and what guidance takes."""
+    tuned, slower = [], []
+    there = results.distinct("table_2", "learned", corpus=corpus)
+    for learned in filter(there.__contains__, LEARNED):
+        of = functools.partial(results.by_seed, "table_2", corpus=corpus, learned=learned)
+        untuned, best, trials = (
+            of(metric, row=row)
+            for metric, row in (
+                ("bleu", "guided"),
+                ("bleu", "guided_tuned"),
+                ("runs", "guided_tuned"),
+            )
+        )
+        gain = repeats.with_error(differences(best, untuned), 1)
+        tuned.append(f"{SYMBOLS[learned]} {gain}")
+        seconds = [next(iter(of("seconds", row=r).values())) for r in ("guided", "base")]
+        slower.append(f"{SYMBOLS[learned]} {seconds[0] / seconds[1]:.2f}")
+    (number, *_) = trials.values()
+    return Evidence(
+        f"{corpus}: the best of {number:.0f} η̂ gives {'; '.join(tuned)} BLEU over the "
+        "one that no search tuned. Time of a guided run over that of a baseline: "
+        f"{'; '.join(slower)}."
+    )
 
 
 def _one_alone_on_t5(results: measured.Results) -> list[Evidence]:
     base, alpha = results.compared("figure_F2")
     falls, (better, sentence) = _falls(alpha), _better(base, alpha)
+    of_alpha = _against(base, alpha)
     base, beta1 = results.compared("figure_F3")
     others = [r for r in results.figure("figure_F3") if r.name != base.name]
-    alone = [statistics.fmean(x) for x in _against(base, others)]
-    both = [statistics.fmean(x) for x in _against(*results.compared("figure_3"))]
-    little = max(map(abs, alone)) < -min(both) / 2
+    alone = _against(base, others)
+    both = _against(*results.compared("figure_3"))
+    little = (
+        max(abs(statistics.fmean(x)) for x in alone)
+        < -min(map(statistics.fmean, both)) / 2
+    )
     return [
         Evidence(f"α alone only falls in {_count(falls)} runs.", _share(falls)),
-        Evidence(f"Of α alone, {sentence}", 1 - _share(better)),
         Evidence(
-            f"β1 alone, learned or fixed, changes the loss by {_range(alone, 4)}, and "
-            f"both together by {_range(both, 4)}: little is less than half of the best.",
+            f"Of α alone, {sentence} Differences: {_ends(of_alpha)}.", 1 - _share(better)
+        ),
+        Evidence(
+            f"β1 alone, learned or fixed, changes the loss by {_ends(alone)}, and both "
+            f"together by {_ends(both)}: little is less than half of the best.",
             _share([little]),
         ),
         Evidence(f"β1 from its starts is {_range(_meeting(beta1), 3)} apart at the end."),
@@ -313,7 +355,7 @@ def _finetuned(results: measured.Results) -> list[Evidence]:
     }
     average = [statistics.fmean(of_seed) for of_seed in zip(*gains.values(), strict=True)]
     better = [is_above(gain) for gain in gains.values()]
-    listed = ", ".join(f"{task} {statistics.fmean(g):+.1f}" for task, g in gains.items())
+    listed = ", ".join(f"{task} {repeats.with_error(g, 1)}" for task, g in gains.items())
     return [
         Evidence(
             f"On average {repeats.with_error(average, 1)} after guided pre-training.",
@@ -355,6 +397,7 @@ CLAIMS = (
     Claim(
         "On translation α alone is driven as low as η̂ allows, the short-horizon bias.",
         "Section 3.1, Figure 1",
+        "all runs are; some beat the baseline, if η̂ is tuned for it.",
         ["figure_1"],
         _alpha_of_translation,
     ),
@@ -362,24 +405,30 @@ CLAIMS = (
         "On translation β1 falls to one schedule from 0.1, 0.5 and 0.9, if η̂ is large "
         "enough, and every run that learns it beats the baseline.",
         "Section 3.1, Figure 2",
+        "all runs do.",
         ["figure_2"],
         _beta1_of_translation,
     ),
     Claim(
         "With one η̂ in all directions, α, β1 and both have more BLEU than the baseline.",
         "Table 1",
+        "18 of 18 cells have; on average α +0.92; β1 +1.15; α+β1 +0.93.",
         ["table_1"],
         _six_directions,
     ),
     Claim(
-        "A guided run that nobody tuned beats the best baseline of 100 trials.",
+        "A guided run that no search tuned beats the best baseline of 100 trials.",
         "Table 2, Figure E.1",
+        "α +0.2, β1 +0.4, α+β1 +0.4 BLEU. The best of 100 η̂ gives +0.1, 0.0 and 0.0 over "
+        "the one of four; a guided run takes 1.5 times as long.",
         ["table_2"],
         _against_a_search,
     ),
     Claim(
         "On T5 α alone only falls and does not win, and β1 alone changes little.",
         "Section 3.2, Figures F.2 and F.3",
+        "of α alone one run, with the lowest η̂, is very slightly better; of β1 alone the "
+        "changes are minor.",
         ["figure_F2", "figure_F3"],
         _one_alone_on_t5,
         ["figure_3"],
@@ -388,12 +437,15 @@ CLAIMS = (
         "On T5, with both learned, α rises before it falls, and the baseline's loss is "
         "reached in a third of the steps.",
         "Section 3.2, Figure 3",
+        "a third of the steps, and lower losses with several η̂.",
         ["figure_3"],
         _both_on_t5,
     ),
     Claim(
         "Fine-tuning from the guided checkpoint scores higher.",
         "Tables 3, 6 and 7",
+        "15 of 18 tasks; on average +0.4 on GLUE and +1.4 on SuperGLUE, of the best of "
+        "five runs.",
         ["table_3"],
         _finetuned,
     ),
@@ -401,6 +453,7 @@ CLAIMS = (
         "Why α rises: T5X's Adafactor has its learning rate inside of the momentum, so "
         "that ∂θ'/∂α has a factor 1 - β1.",
         "Not in the paper",
+        "",
         ["why_alpha_rises"],
         _cause,
     ),

@@ -6,7 +6,8 @@
     table_2.csv     corpus, learned, row, runs, seconds, seed, bleu, loss, settings
     trials.csv      corpus, learned, row, trial, settings, loss, seconds, problem
     table_3.csv     pretrained, task, metric, seed, value
-    size.csv        name, value: how much was trained
+    size.csv        name, value: how much was trained, in how many hours, and with
+                    which settings
 
 `learned` is '' without guidance; `row` is base, base_tuned, guided or guided_tuned.
 """
@@ -46,6 +47,9 @@ _NUMBERS = {
     *("eta", "beta1", "seed", "step", "value", "bleu", "chrf", "loss"),
     *("runs", "seconds", "trial"),
 }
+LEARNED = ("", "alpha", "beta1", "alpha+beta1")
+ROWS = ("base", "base_tuned", "guided", "guided_tuned")
+_VALUES: Mapping[str, Sequence[str]] = {"learned": LEARNED, "row": ROWS}
 _OPTIONAL = {"figure": ("eta", "beta1"), "trials": ("loss",)}  # numbers that may be none
 Row = Mapping[str, Any]
 
@@ -64,11 +68,12 @@ def write(folder: pathlib.Path, name: str, rows: Sequence[Row]) -> pathlib.Path:
         rows: have its columns.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{name}.csv"
-    with file.open("w", newline="") as f:
+    file, part = folder / f"{name}.csv", folder / f"{name}.csv.part"
+    with part.open("w", newline="") as f:
         writer = csv.DictWriter(f, columns(name), lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: "" if v is None else v for k, v in r.items()} for r in rows)
+    part.replace(file)  # so that a file is there whole, or not
     return file
 
 
@@ -76,31 +81,42 @@ def read(folder: pathlib.Path, name: str) -> list[Row]:
     """Reads a file, none if there is no such.
 
     Raises:
-        ValueError: it has other columns, no finite number where one belongs, a row twice,
-            or not the same seeds of everything.
+        ValueError: it is no CSV file, or has other columns, no finite number where one
+            belongs, a row twice, or not the same seeds of everything.
     """
     file = folder / f"{name}.csv"
     if not file.exists():
         return []
-    with file.open(newline="") as f:
-        reader = csv.DictReader(f)
-        there, here = tuple(reader.fieldnames or ()), tuple(columns(name))
-        if there != here:
-            raise ValueError(
-                f"{file} has the columns {','.join(there)}, and this version writes "
-                f"{','.join(here)}: remove it, and make it again"
-            )
-        rows = [*reader]
+    try:
+        with file.open(newline="", encoding="utf-8") as f:
+            reader = csv.DictReader(f)
+            there, here = tuple(reader.fieldnames or ()), tuple(columns(name))
+            rows = [*reader] if there == here else []
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is no CSV file: {error}") from error
+    if there != here:
+        raise ValueError(
+            f"{file} has the columns {','.join(there)}, and this version writes "
+            f"{','.join(here)}: remove it, and make it again"
+        )
     is_number = _NUMBERS - {"value"} if name == "size" else _NUMBERS
     optional = _OPTIONAL.get(_kind(name), ())
     keys = _KEYS[_kind(name)]
     found: dict[tuple[Any, ...], Row] = {}
     try:
         for row in rows:
+            if None in row:
+                raise ValueError(f"more cells than columns: {','.join(row[None])}")
             read_row = {
                 k: _number(k, v, k in optional) if k in is_number else v
                 for k, v in row.items()
             }
+            for column, values in _VALUES.items():
+                if read_row.get(column, values[0]) not in values:
+                    raise ValueError(
+                        f"{read_row[column]!r} as {column}, which is none of "
+                        f"{', '.join(map(repr, values))}"
+                    )
             key = tuple(read_row[k] for k in keys)
             if key in found:
                 raise ValueError(f"two rows of {_text(keys, key)}")
@@ -135,18 +151,20 @@ def _check_seeds(found: Mapping[tuple[Any, ...], Row], keys: Sequence[str]) -> N
 
 
 def _check_steps(found: Mapping[tuple[Any, ...], Row]) -> None:
-    """Raises ValueError, which names two, unless all losses end at one step."""
-    last: dict[str, int] = {}
+    """Raises ValueError, which names two, unless all curves of a quantity end alike."""
+    last: dict[str, dict[str, int]] = {}
     for row in found.values():
-        if row["quantity"] == "loss":
-            of_run = f"{row['run']} from seed {row['seed']}"
-            last[of_run] = max(row["step"], last.get(of_run, 0))
-    for of_run, step in last.items():
-        first = next(iter(last))
-        if step != last[first]:
-            raise ValueError(
-                f"losses of {first} to step {last[first]}, of {of_run} to {step}"
-            )
+        of_quantity = last.setdefault(row["quantity"], {})
+        of_run = f"{row['run']} from seed {row['seed']}"
+        of_quantity[of_run] = max(row["step"], of_quantity.get(of_run, 0))
+    for quantity, of_quantity in last.items():
+        what = "losses" if quantity == "loss" else quantity
+        (first, goal), *others = of_quantity.items()
+        for of_run, step in others:
+            if step != goal:
+                raise ValueError(
+                    f"{what} of {first} to step {goal}, of {of_run} to {step}"
+                )
 
 
 def _text(names: Sequence[str], values: Sequence[Any]) -> str:
@@ -243,7 +261,7 @@ class Results:
         """The baseline of a figure, and the runs that learn.
 
         Raises:
-            ValueError: one of them is not there.
+            ValueError: one of them is not there, or learns with no η̂.
         """
         found = self.figure(name)
         guided = [run for run in found if run.learned]
@@ -254,6 +272,9 @@ class Results:
                 f"{', '.join(run.name for run in found)}: there must be one that learns "
                 "nothing, and others"
             )
+        for run in guided:
+            if run.eta is None:
+                raise ValueError(f"{self._folder / name}.csv has no eta of {run.name}")
         return unguided[0], guided
 
     @property

@@ -1,6 +1,7 @@
 """The runs of the paper's experiments, and the numbers that are written of them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
 import functools
 import itertools
 import pathlib
@@ -13,6 +14,29 @@ _PRETRAINED = {
     "alpha_beta1": experiments.Setup(("alpha", "beta1"), experiments.REACH["t5"]),
 }
 _ROWS = {False: "base", True: "guided"}  # of Table 2: whether it learns
+_SORTS = ("hours ", "settings ")  # of what size.csv has beside the size
+_SEPARATOR = "; "
+
+
+@dataclasses.dataclass(frozen=True)
+class _Piece:
+    """What is written at once.
+
+    Attributes:
+        part: one of `experiments.PARTS`.
+        which: the columns that tell its rows, with their values.
+        settings: gin files, bindings and spaces of its runs, each once.
+        rows_of: trains, and gives file -> rows.
+    """
+
+    part: str
+    which: Mapping[str, str]
+    settings: Sequence[str]
+    rows_of: Callable[[], Mapping[str, list[measured.Row]]]
+
+    @property
+    def name(self) -> str:
+        return " ".join([self.part, *self.which.values()])
 
 
 class Study:
@@ -45,38 +69,55 @@ class Study:
             corpora: of Tables 1 and 2.
 
         Raises:
-            ValueError: the results are of another size or of other runs, or a run failed.
+            ValueError: the results are of another size, of other runs or of other
+                settings, or a run failed.
         """
         self._check_size()
         if part in experiments.FIGURES:
             self._check_runs(part)
-        for which, rows_of in self._pieces(part, corpora):
+        for piece in self._pieces(part, corpora):
             there = measured.read(self.results, part)
-            if any(which.items() <= row.items() for row in there):
-                what = " ".join([part, *which.values()])
-                commands.say(f"{what}: is in {self.results}, and is not made again")
+            if any(piece.which.items() <= row.items() for row in there):
+                self._check_settings(piece)
+                commands.say(f"{piece.name}: is in {self.results}, and is not made again")
                 continue
             self._made.clear()
-            for name, rows in rows_of().items():
-                self._write(name, [*self._others(name, which), *rows])
-            self._write("size", [*self._sizes(part, goes_on=bool(there))])
+            for name, rows in piece.rows_of().items():
+                self._write(name, [*self._others(name, piece.which), *rows])
+            self._write("size", [*self._sizes(piece, goes_on=bool(there))])
 
-    def _pieces(
-        self, part: str, corpora: Sequence[str]
-    ) -> Iterator[tuple[measured.Row, Callable[[], Mapping[str, list[measured.Row]]]]]:
-        """What is written at once: the columns that tell it, and what gives its rows."""
+    def _pieces(self, part: str, corpora: Sequence[str]) -> Iterator[_Piece]:
         if part == "table_1":
             for corpus, direction in itertools.product(corpora, self._size.directions):
-                which = {"corpus": corpus, "direction": direction}
-                yield which, functools.partial(self._table_1, corpus, direction)
+                yield _Piece(
+                    part,
+                    {"corpus": corpus, "direction": direction},
+                    _settings(self._of_table_1(corpus, direction)),
+                    functools.partial(self._table_1, corpus, direction),
+                )
         elif part == "table_2":
             for corpus, column in itertools.product(corpora, self._size.columns):
-                which = {"corpus": corpus, "learned": column}
-                yield which, functools.partial(self._table_2, corpus, column)
+                of = [
+                    (column.split("+"), guided, self._size, corpus)
+                    for guided in (False, True)
+                ]
+                questions = [experiments.question(*args) for args in of]
+                spaces_of = [f"{s.name} in {s}" for q in questions for s in q.space]
+                yield _Piece(
+                    part,
+                    {"corpus": corpus, "learned": column},
+                    _settings([experiments.untuned(*args) for args in of], spaces_of),
+                    functools.partial(self._table_2, corpus, column),
+                )
         elif part == "table_3":
-            yield {}, lambda: {part: [*self._table_3()]}
+            variants = [*self._pretrained().values()]
+            for name, task in itertools.product(_PRETRAINED, experiments.TASKS):
+                variants.append(experiments.finetuning(name, task, "", self._size))
+            rows_of = lambda: {part: [*self._table_3()]}
+            yield _Piece(part, {}, _settings(variants), rows_of)
         else:
-            yield {}, lambda: {part: [*self._figure(part)]}
+            rows_of = lambda: {part: [*self._figure(part)]}
+            yield _Piece(part, {}, _settings(self._variants(part)), rows_of)
 
     def _others(self, name: str, which: measured.Row) -> list[measured.Row]:
         """The rows of a table that are of other pieces; a figure is one."""
@@ -94,6 +135,19 @@ class Study:
             raise ValueError(
                 f"{self.results} has results of another size, {sizes[0]}, and this one "
                 f"has {sizes[1]}: name another --folder"
+            )
+
+    def _check_settings(self, piece: _Piece) -> None:
+        text = measured.Results(self.results).sizes.get(f"settings {piece.name}", "")
+        there, here = text.split(_SEPARATOR), piece.settings
+        if there != [*here]:
+            one, other = (
+                _SEPARATOR.join(x for x in some if x not in others) or "nothing else"
+                for some, others in ((there, here), (here, there))
+            )
+            raise ValueError(
+                f"{self.results} has {piece.name} of {one}, and this version makes it of "
+                f"{other}: name another --folder"
             )
 
     def _check_runs(self, figure: str) -> None:
@@ -140,11 +194,14 @@ class Study:
             }
             yield from _curves(row, self._size.seeds, trained[variant.name])
 
-    def _table_1(self, corpus: str, direction: str) -> Mapping[str, list[measured.Row]]:
-        variants = [
+    def _of_table_1(self, corpus: str, direction: str) -> list[launch.Variant]:
+        return [
             experiments.variant("translation", setup, self._size, direction, corpus)
             for setup in experiments.TABLE_1
         ]
+
+    def _table_1(self, corpus: str, direction: str) -> Mapping[str, list[measured.Row]]:
+        variants = self._of_table_1(corpus, direction)
         trained = self._train(variants, f"translation/{corpus}/{direction}")
         of_setups = [
             (
@@ -240,11 +297,14 @@ class Study:
             for run, of in rows.items()
         ]
 
-    def _table_3(self) -> Iterator[measured.Row]:
-        variants = {
+    def _pretrained(self) -> dict[str, launch.Variant]:
+        return {
             name: experiments.variant("t5", setup, self._size)
             for name, setup in _PRETRAINED.items()
         }
+
+    def _table_3(self) -> Iterator[measured.Row]:
+        variants = self._pretrained()
         trained = self._train([*variants.values()], "t5")
         for number, seed in enumerate(self._size.seeds):
             of_runs = {}  # of a seed at once: each starts from a checkpoint of its own
@@ -266,23 +326,34 @@ class Study:
                         "value": values[-1],
                     }
 
-    def _sizes(self, part: str, goes_on: bool) -> Iterator[measured.Row]:
-        """How much is trained, and the hours of the runs of every part so far.
+    def _sizes(self, piece: _Piece, goes_on: bool) -> Iterator[measured.Row]:
+        """How much is trained, and of all so far the hours of parts and the settings.
 
         Args:
-            part: of what was made now.
-            goes_on: whether the results had something of that part.
+            piece: what was made now.
+            goes_on: whether the results had something of its part.
         """
-        for name, value in self._size.texts().items():
-            yield {"name": name, "value": value}
         before = measured.Results(self.results)
         hours = sum(map(launch.seconds, self._made)) / 3600
         if goes_on:
-            hours += before.hours(part) or 0.0
-        of_parts = before.sizes | {f"hours {part}": f"{hours:.2f}"}
-        for name, value in sorted(of_parts.items()):
-            if name.startswith("hours "):
-                yield {"name": name, "value": value}
+            hours += before.hours(piece.part) or 0.0
+        now = {
+            f"hours {piece.part}": f"{hours:.2f}",
+            f"settings {piece.name}": _SEPARATOR.join(piece.settings),
+        }
+        of_pieces = {
+            n: v for n, v in (before.sizes | now).items() if n.startswith(_SORTS)
+        }
+        for name, value in [*self._size.texts().items(), *sorted(of_pieces.items())]:
+            yield {"name": name, "value": value}
+
+
+def _settings(
+    variants: Sequence[launch.Variant], others: Sequence[str] = ()
+) -> Sequence[str]:
+    """What is in gin files and bindings of some runs, and beside them, each once."""
+    of_runs = [text for v in variants for text in (*v.gin_files, *v.bindings)]
+    return [*dict.fromkeys([*of_runs, *others])]
 
 
 def _curves(

@@ -4,7 +4,7 @@ It opens from disk, and takes nothing from a network. A figure is an SVG file fo
 its panels, so that they stand below each other on a narrow screen.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import os
@@ -36,12 +36,9 @@ FIGURES: Mapping[str, tuple[str, Sequence[str]]] = {
 }
 _TITLES = {"alpha": "α", "beta1": "β1", "loss": "development loss"}
 _WITH = {"table_2": ["figure_E1"]}  # which the same runs give
-_ROWS = {
-    "base": "base",
-    "base_tuned": "base, tuned",
-    "guided": "guided",
-    "guided_tuned": "guided, tuned",
-}
+_ROWS = dict(
+    zip(measured.ROWS, ("base", "base, tuned", "guided", "guided, tuned"), strict=True)
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +51,10 @@ class Section:
     tables: Sequence["Table"]
     time: str
     options: Sequence[str]  # of the command that measures it
+
+    @property
+    def is_whole(self) -> bool:
+        return not any(evidence.missing for evidence in self.finding.evidence)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +85,7 @@ def make(source: pathlib.Path, page: pathlib.Path) -> None:
             f"{source} has no size.csv with {', '.join(missing)}: name the folder that "
             "`python -m gbt_t5x.studies.paper` wrote, results"
         )
+    _check_size(results, source)
     found = [claim.finding(results) for claim in claims.CLAIMS]
     folder = page.parent / page.stem
     folder.mkdir(parents=True, exist_ok=True)
@@ -118,9 +120,60 @@ def make(source: pathlib.Path, page: pathlib.Path) -> None:
             size=size,
             folder=folder.name,
             measured=sum(finding.verdict != claims.MISSING for finding in found),
+            apart=_apart(results),
         ),
         encoding="utf-8",
     )
+
+
+def _check_size(results: measured.Results, source: pathlib.Path) -> None:
+    """Raises ValueError, which names both, unless all files are of the size."""
+    size = results.sizes
+    others = set(size["columns"].split()) - {*claims.LEARNED}
+    if others:
+        raise ValueError(
+            f"{source / 'size.csv'} has the columns {', '.join(sorted(others))}, and "
+            f"Table 2 has {', '.join(claims.LEARNED)}"
+        )
+    for name in [*FIGURES, *_TABLES, "trials"]:
+        for of_size, value in sorted(_sizes(name, results.rows(name))):
+            if value != size[of_size]:
+                raise ValueError(
+                    f"{source / name}.csv has {of_size} {value}, and "
+                    f"{source / 'size.csv'} {size[of_size]}: they are of two studies"
+                )
+
+
+def _apart(results: measured.Results) -> tuple[float, str, str] | None:
+    """How far one run's final losses are apart in two figures; None below 1e-3.
+
+    Of a model a name is one configuration, so that they are of two machines.
+    """
+    seen: dict[tuple[str, str, int], tuple[float, str]] = {}
+    found = (1e-3, "", "")
+    for figure, (model, _) in experiments.FIGURES.items():
+        here = FIGURES[figure][0].partition(":")[0]
+        for run in results.figure(figure):
+            for seed, loss in run.last().items():
+                first, there = seen.setdefault((model, run.name, seed), (loss, here))
+                found = max(found, (abs(loss - first), there, here))
+    return found if found[1] else None
+
+
+def _sizes(name: str, rows: Sequence[measured.Row]) -> Iterator[tuple[str, str]]:
+    """Names of size.csv, and what they are by the rows of another file."""
+    seeds = dict.fromkeys(str(row["seed"]) for row in rows if "seed" in row)
+    if seeds:
+        yield "seeds", " ".join(seeds)
+    if rows and name in FIGURES:
+        model, _ = experiments.FIGURES.get(name, ("trial", []))
+        last = max(row["step"] for row in rows)
+        yield "pretraining" if model == "t5" else model, str(last)
+    if name == "table_2":
+        searches = {"base_tuned": "trials", "guided_tuned": "guided_trials"}
+        for row in rows:
+            if row["row"] in searches:
+                yield searches[row["row"]], str(row["runs"])
 
 
 def _copy(source: pathlib.Path, folder: pathlib.Path) -> None:
@@ -290,7 +343,7 @@ def _searched(results: measured.Results, corpus: str) -> Table:
     header = ["", "minutes", "runs", *symbols]
     caption = (
         f"Table 2: BLEU, {corpus}, and the time of all runs of a row, one after the "
-        "other, the mean of its columns"
+        f"other, the mean of its columns. Runs have {results.sizes['trial']} steps"
     )
     return Table(caption, header, cells, ["table_2.csv", "trials.csv"])
 
