@@ -48,11 +48,11 @@ def scale_by_adam(
     Args:
         b1: β1 of this step, in [0, 1).
         b2: β2 of this step, in [0, 1).
-        eps: ε >= 0.
+        eps: ε > 0; or 0, if no element's gradients are all 0, of which it makes NaN.
 
     Returns:
-        A transformation with an `AdamState`. At zero gradients its derivatives with
-        respect to the arguments are finite.
+        A transformation with an `AdamState`. At zero gradients, and with ε > 0, its
+        derivatives with respect to the arguments are finite.
     """
 
     def init(params):
@@ -121,7 +121,15 @@ def adamw(
     eps: jax.typing.ArrayLike = 1e-8,
     weight_decay: jax.typing.ArrayLike = 1e-4,
 ) -> optax.GradientTransformation:
-    """θ - lr·(u + weight_decay·θ); Adam with a weight decay of 0. As `optax.adamw`."""
+    """θ - lr·(u + weight_decay·θ); Adam with a weight decay of 0. As `optax.adamw`.
+
+    Args:
+        learning_rate: lr.
+        b1: as of `scale_by_adam`.
+        b2: as of `scale_by_adam`.
+        eps: as of `scale_by_adam`.
+        weight_decay: >= 0.
+    """
     return optax.chain(
         scale_by_adam(b1, b2, eps),
         optax.add_decayed_weights(weight_decay),
@@ -136,7 +144,15 @@ def lamb(
     eps: jax.typing.ArrayLike = 1e-6,
     weight_decay: jax.typing.ArrayLike = 0.0,
 ) -> optax.GradientTransformation:
-    """θ - lr·(‖θ‖/‖r‖)·r with r = u + weight_decay·θ, per array. As `optax.lamb`."""
+    """θ - lr·(‖θ‖/‖r‖)·r with r = u + weight_decay·θ, per array. As `optax.lamb`.
+
+    Args:
+        learning_rate: lr.
+        b1: as of `scale_by_adam`.
+        b2: as of `scale_by_adam`.
+        eps: as of `scale_by_adam`.
+        weight_decay: >= 0.
+    """
     return optax.chain(
         scale_by_adam(b1, b2, eps),
         optax.add_decayed_weights(weight_decay),

@@ -93,6 +93,7 @@ def adafactor(
     learning_rate: Any,
     b1: Any = 0.9,
     decay_rate: float = 0.8,
+    eps: float = 1e-30,
     rate_in_momentum: bool = True,
 ) -> optax.GradientTransformation:
     """Adafactor (Shazeer & Stern, 2018) with relative step sizes, as T5X's.
@@ -104,12 +105,13 @@ def adafactor(
         learning_rate: η, of parameters whose root mean square is 1.
         b1: β1.
         decay_rate: of the second moment's decay, 1 - t^-decay_rate at step t.
+        eps: ε1, added to the squares of gradients.
         rate_in_momentum: whether the rate is inside.
     """
     rate = optax.scale_by_learning_rate(learning_rate)
     momentum = optax.ema(b1, debias=False)
     return optax.chain(
-        optax.scale_by_factored_rms(decay_rate=decay_rate),
+        optax.scale_by_factored_rms(decay_rate=decay_rate, epsilon=eps),
         optax.clip_by_block_rms(1.0),
         optax.scale_by_param_block_rms(),
         *((rate, momentum) if rate_in_momentum else (momentum, rate)),

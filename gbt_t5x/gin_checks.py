@@ -215,13 +215,26 @@ def _check_transformation(config: Config) -> None:
 
 
 def _check_counts(config: Config) -> None:
-    """Raises ValueError for counts that GuidedTrainer or seqio would refuse later."""
+    """Raises ValueError for counts that GuidedTrainer or seqio would refuse later.
+
+    And for a period of guidance that is longer than the run, which would learn nothing.
+    """
+
+    def of(macro: str, default: Any) -> Any:
+        return _value(config, config.get((macro, "gin.macro"), {}).get("value", default))
+
     for macro in (*_COUNTS, _OPTIONAL_COUNT):
-        value = _value(config, config.get((macro, "gin.macro"), {}).get("value", 1))
+        value = of(macro, 1)
         is_optional = value is None and macro == _OPTIONAL_COUNT
         is_called = isinstance(value, gin.config.ConfigurableReference)
         if not (is_optional or is_called or value is gin.REQUIRED):
             checks.check_count(macro, value)
+    period, steps = of("GUIDANCE_PERIOD", 1), of("TRAIN_STEPS", None)
+    if isinstance(steps, int) and isinstance(period, int) and 1 <= steps < period:
+        raise ValueError(
+            f"GUIDANCE_PERIOD={period}: none of TRAIN_STEPS={steps} would learn: set "
+            "GUIDANCE_PERIOD"
+        )
 
 
 def _part(selector: str) -> str:

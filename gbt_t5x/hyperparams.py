@@ -198,7 +198,7 @@ def meta_learning_rate(steps: int, reach: float = 15.0) -> float:
     Raises:
         ValueError: they are not.
     """
-    checks.check_count("TRAIN_STEPS", steps)
+    checks.check_count("GUIDED_STEPS", steps)
     if not 0 < checks.number(reach) < math.inf:
         raise ValueError(
             f"meta_learning_rate.reach={checks.show(reach)}: must be above 0 and finite"

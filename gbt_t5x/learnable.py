@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from t5x import optimizers
+from t5x import adafactor, optimizers
 
 from gbt_t5x import optax_checks, optax_optimizer
 
@@ -45,7 +45,14 @@ def settings(base: optimizers.OptimizerDef, hyperparams: Iterable[str]) -> dict[
     """
     names = {name: _setting(base, name) for name in hyperparams if name in _SETTINGS}
     if in_adafactor_root(base, names):
-        epsilon = _setting(base, "epsilon")
+        epsilon = next(
+            (s for s in _SETTINGS["epsilon"] if hasattr(base.hyper_params, s)), None
+        )
+        if epsilon is None:
+            raise ValueError(
+                f"cannot learn decay_rate: {type(base.hyper_params).__name__} has no "
+                "setting of ε, below which the derivative overflows"
+            )
         value = getattr(base.hyper_params, epsilon)
         if value < _SMALLEST_ADAFACTOR_EPSILON:
             raise ValueError(
@@ -126,17 +133,11 @@ def not_all_zero(grad: jax.Array) -> jax.Array:
 
 def check_momentum(base: optimizers.OptimizerDef, params: Any) -> None:
     """Raises ValueError for an optimizer of which `momentum` may not find all."""
-    if not isinstance(base, optax_optimizer.OptaxOptimizer):
+    if isinstance(base, adafactor.Adafactor):
         return
-    found = set()
-
-    def visit(node: Any) -> bool:
-        if isinstance(node, tuple) and hasattr(node, "_fields"):
-            found.add(type(node).__name__)
-        return False
-
-    jax.tree.leaves(base.optax_state_shape(params), is_leaf=visit)
-    unknown = found - _KNOWN_STATES
+    unknown = {type(base).__name__}
+    if isinstance(base, optax_optimizer.OptaxOptimizer):
+        unknown = _states(base.optax_state_shape(params)) - _KNOWN_STATES
     if unknown:
         raise ValueError(
             "DISCOUNT > 0 carries momentum from step to step, and what "
@@ -145,15 +146,33 @@ def check_momentum(base: optimizers.OptimizerDef, params: Any) -> None:
         )
 
 
-def momentum(param_states: Any) -> dict[str, Any]:
+def _states(optax_state: Any) -> set[str]:
+    """The types of its parts."""
+    found = set()
+
+    def visit(node: Any) -> bool:
+        if isinstance(node, tuple) and hasattr(node, "_fields"):
+            found.add(type(node).__name__)
+        return False
+
+    jax.tree.leaves(optax_state, is_leaf=visit)
+    return found
+
+
+def momentum(param_states: Any, has_groups: bool = False) -> dict[str, Any]:
     """Name -> array, of those of an optimizer's state that are momentum.
 
     Args:
         param_states: the state, or its axes.
+        has_groups: whether it is group -> the state of these parameters.
     """
     is_leaf = lambda x: x is None or isinstance(x, jax.sharding.PartitionSpec)
     leaves, _ = jax.tree_util.tree_flatten_with_path(param_states, is_leaf)
-    return {_name(path): x for path, x in leaves if _is_momentum(path)}
+    return {
+        _name(path): x
+        for path, x in leaves
+        if _is_momentum(path[1 if has_groups else 0 :])
+    }
 
 
 def replace_momentum(param_states: Any, new: Mapping[str, Any]) -> Any:
@@ -171,10 +190,8 @@ def _is_momentum(path: Any) -> bool:
     *_, last = path
     if isinstance(last, jax.tree_util.GetAttrKey):  # T5X's, inside a parameter's state
         return last.name in _MOMENTUM
-    # Of an optax state: below a group, numbers and masks, and above the parameter's path.
+    # Of an optax state: below numbers and masks, and above the parameter's path.
     keys = [str(getattr(key, "key", "")) for key in path]
-    if not keys[0].isdecimal() and keys[1:] and keys[1].isdecimal():
-        keys = keys[1:]
     while keys and (keys[0].isdecimal() or keys[0] in ("inner_state", "inner_states")):
         keys = keys[1 + (keys[0] == "inner_states") :]  # with a partition's label
     return bool(keys) and keys[0] in _MOMENTUM

@@ -54,16 +54,33 @@ class OptaxOptimizer(optimizers.OptimizerDef):
         )
         super().__init__(hyper_params(**values))
         self.transformation = _without_gin(transformation)
+        try:
+            self._is_checked = self._check(name)
+        except ValueError as error:
+            unset = [key for key, value in arguments.items() if value is None]
+            if not unset:
+                raise
+            raise ValueError(
+                f"{error}. OptaxOptimizer.{unset[0]} is None: set it to a number, if "
+                f"{name} needs one"
+            ) from error
+
+    def _check(self, name: str) -> bool:
+        """Makes and tries the transformation.
+
+        Returns:
+            Whether it could be tried: one that wants parameters of certain names is in
+            `init_state`.
+        """
         self._initial = optax_checks.transformation(name, self._with_rate)
         params = optax_checks.example_params()
         try:
             self.optax_state_shape(params)
-        except Exception:  # it wants parameters of certain names: see init_state
-            self._is_checked = False
-        else:
-            optax_checks.check_update(name, self._with_rate, params)
-            optax_checks.check_initial_state(name, self._with_rate, params)
-            self._is_checked = True
+        except Exception:
+            return False
+        optax_checks.check_update(name, self._with_rate, params)
+        optax_checks.check_initial_state(name, self._with_rate, params)
+        return True
 
     def _with_rate(self, learning_rate: Any) -> optax.GradientTransformation:
         return self.transformation(
@@ -89,8 +106,14 @@ class OptaxOptimizer(optimizers.OptimizerDef):
         transformation = self.transformation(**vars(hyper_params))
         optax_state = self.optax_state(params, state.param_states)
         updates, optax_state = transformation.update(grads, optax_state, params)
+        # A state keeps its types, which a rate or decay of float32 would widen.
+        param_states = jax.tree.map(
+            lambda x, like: x.astype(like.dtype),
+            optax_state_lib.pack(optax_state),
+            state.param_states,
+        )
         return optax.apply_updates(params, updates), optimizers.OptimizerState(
-            state.step + 1, optax_state_lib.pack(optax_state)
+            state.step + 1, param_states
         )
 
     def derive_logical_axes(

@@ -62,17 +62,23 @@ def check(
             f"GuidedOptimizer.fixed_mean={show(fixed_mean)}: must be a list of names of "
             f"those learned, {', '.join(hyperparams)}: set FIXED_MEAN"
         )
-    if fixed_mean and groups is None:
-        raise ValueError(
-            f"GuidedOptimizer.fixed_mean={show(fixed_mean)}, but one λ alone "
-            "would stay where it is: set GROUPS, or FIXED_MEAN = ()"
-        )
+    if groups is None:
+        check_groups(fixed_mean, [])
     if bounds is None:
         return
     if not isinstance(bounds, Mapping) or not set(bounds) <= set(hyperparams):
         raise ValueError(
             f"GuidedOptimizer.bounds={show(bounds)}: must be None, or a dictionary of "
             f"(low, high) by names of those learned, {', '.join(hyperparams)}: set BOUNDS"
+        )
+
+
+def check_groups(fixed_mean: Sequence[str], names: Sequence[str]) -> None:
+    """Raises ValueError for a mean to keep without groups of these names, or of one."""
+    if fixed_mean and len(names) < 2:
+        raise ValueError(
+            f"GuidedOptimizer.fixed_mean={checks.show(fixed_mean)}, but one λ alone "
+            "would stay where it is: set GROUPS, of two or more, or FIXED_MEAN = ()"
         )
 
 

@@ -132,6 +132,7 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
             optimizer_checks.rates(hyperparams, meta_learning_rate),
             fixed_mean,
         )
+        self._fixed_mean = fixed_mean
         self._discount = None if discount is None else float(discount)
         self._sensitivities = sensitivities_lib.Sensitivities(
             base,
@@ -155,8 +156,10 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
     def init_state(self, params: Any) -> GuidedState:
         base_state = self._base.init_state(params)
         if self._discount:
-            learnable.check_momentum(self._base, params)
-        shape = (len(self.group_names(params)),) if self._groups else ()
+            learnable.check_momentum(self._ungrouped, params)
+        names = self.group_names(params)
+        optimizer_checks.check_groups(self._fixed_mean, names)
+        shape = (len(names),) if self._groups else ()
         raw = {h.name: jnp.full(shape, h.raw) for h in self._hyperparams}
         state = GuidedState(
             step=base_state.step,

@@ -243,13 +243,15 @@ def _any_bad(arrays: dict[str, Any], optional: dict[str, Any]) -> dict[str, Any]
 def not_finite(state: Any) -> list[str]:
     """Names of the arrays of a state_dict that are not finite.
 
-    A single number in the state of an optimizer may be infinite, as the best loss is that
+    Sensitivities may be what they are: the next update drops what is not finite. A single
+    number in the state of an optimizer may be infinite, as the best loss is that
     optax.contrib.reduce_on_plateau starts from; a hyper-parameter may not.
     """
     arrays = {
         "/".join(path): x
         for path, x in traverse_util.flatten_dict(state).items()
         if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.inexact) and x.size
+        if path[:2] != ("state", "sensitivity")
     }
 
     numbers = {

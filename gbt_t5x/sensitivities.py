@@ -104,9 +104,12 @@ class Sensitivities:
         names = [name for name in self._names if name not in derived]
         parts = {"params": dict.fromkeys(names, params)}
         if self._discount:
-            momentum = learnable.momentum(param_states)
+            momentum = self._momentum(param_states)
             parts["momentum"] = dict.fromkeys(names, momentum)
         return parts
+
+    def _momentum(self, param_states: Any) -> dict[str, Any]:
+        return learnable.momentum(param_states, has_groups=self._groups is not None)
 
     def after(
         self,
@@ -174,7 +177,7 @@ class Sensitivities:
             new_params, new_state = update(
                 raw, params, learnable.replace_momentum(param_states, momentum)
             )
-            return new_params, learnable.momentum(new_state.param_states)
+            return new_params, self._momentum(new_state.param_states)
 
         parts = ("params", "momentum")
         discounted = jax.tree.map(
@@ -182,7 +185,7 @@ class Sensitivities:
             lambda z: jnp.where(jnp.abs(z) < _LARGEST, self._discount * z, 0.0),
             rounding.expand(tuple(state.sensitivity[part][name] for part in parts)),
         )
-        carry = (params, learnable.momentum(param_states))
+        carry = (params, self._momentum(param_states))
         # Momentum may be kept in another dtype than Z.
         discounted = jax.tree.map(lambda z, x: z.astype(x.dtype), discounted, carry)
         new = hypergradient_lib.sensitivity(carry_on, raw, name, carry, discounted, first)

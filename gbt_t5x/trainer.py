@@ -58,7 +58,8 @@ class GuidedTrainer(trainer.Trainer):
             guidance_dataset_cfg: the held-out split; None for the next training batch.
                 With num_microbatches its batch is divided into parts no larger.
             train_dataset_cfg: the training data, to check that the split is held out.
-            guidance_period: λ moves at every such step; it needs a held-out split.
+            guidance_period: λ moves at every such step, in a shorter run at none; it
+                needs a held-out split.
             guidance_batches: how many held-out batches to take turns with.
             max_skipped: so many meta-updates skipped in a row end the run, with an error
                 at the next summary.

@@ -33,6 +33,7 @@ class WrappingOptimizer(optimizers.OptimizerDef):
         """
         super().__init__(base.hyper_params)
         self._groups = groups
+        self._ungrouped = base
         self._base = groups_lib.GroupedOptimizer(base, groups) if groups else base
         self._settings = learnable.settings(base, hyperparams)
         self._prepare = learnable.preparation(base, hyperparams)

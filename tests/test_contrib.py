@@ -11,6 +11,7 @@ from t5x.examples.t5 import network
 
 from gbt_t5x import contrib
 from gbt_t5x.optax_optimizer import OptaxOptimizer
+from gbt_t5x.optimizers import GuidedOptimizer
 import gin_runs
 import tiny
 
@@ -182,3 +183,18 @@ def test_adafactor_with_the_rate_outside_of_the_momentum_has_it_at_once():
     close(inside[1]["norm"]["scale"], first)
     of_second = outside[0]["norm"]["scale"]  # (1 - β1)·η·u_2
     close(outside[1]["norm"]["scale"], of_second + 0.9 * first)
+
+
+def test_the_decay_rate_of_adafactor_is_learned_where_epsilon_allows():
+    make = lambda **of: GuidedOptimizer(
+        OptaxOptimizer(contrib.adafactor, **of), ["decay_rate"], 0.1
+    )
+    with pytest.raises(ValueError, match="needs eps >= 1e-18, not 1e-30.* Set eps"):
+        make()
+    make(eps=1e-16)
+
+    def without_epsilon(learning_rate, decay_rate=0.8):
+        return contrib.adafactor(learning_rate, decay_rate=decay_rate)
+
+    with pytest.raises(ValueError, match="learn decay_rate: without_epsilon has no set"):
+        GuidedOptimizer(OptaxOptimizer(without_epsilon), ["decay_rate"], 0.1)

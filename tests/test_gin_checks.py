@@ -84,6 +84,13 @@ def test_a_macro_that_stands_for_itself_is_an_error(macros):
         gin_runs.bindings_of(GUIDED, *bindings)
 
 
+def test_a_period_that_is_longer_than_the_run_is_an_error():
+    gin_runs.bindings_of(GUIDED, "GUIDANCE_PERIOD = 10", "TRAIN_STEPS = 10")
+    gin_runs.bindings_of(GUIDED, "GUIDANCE_PERIOD = 10")
+    with pytest.raises(ValueError, match="PERIOD=11: none of TRAIN_STEPS=10 would learn"):
+        gin_runs.bindings_of(GUIDED, "GUIDANCE_PERIOD = 11", "TRAIN_STEPS = 10")
+
+
 @pytest.mark.parametrize("value", ["1", "7", "%EVAL_STEPS", "@gin_utils.sum_fn()"])
 def test_counts_are_taken_from_where_gin_has_them(value):
     more = ("gin_utils.sum_fn.var1 = 1", "gin_utils.sum_fn.var2 = 2")

@@ -165,3 +165,18 @@ def test_an_initial_value_outside_its_interval_is_refused():
     message = r"beta1 starts at 0.9, outside its interval \[0.95, 0.99\]: .*set BOUNDS"
     with pytest.raises(ValueError, match=message):
         hyperparams.HyperParam("beta1", 0.9, (0.95, 0.99))
+
+
+@pytest.mark.parametrize(
+    ("steps", "reach", "message"),
+    [
+        (0, 15.0, "GUIDED_STEPS=0: must be at least 1.*: set GUIDED_STEPS"),
+        (0.5, 15.0, "GUIDED_STEPS=0.5: must be at least 1"),
+        (100, 0.0, "meta_learning_rate.reach=0.0: must be above 0 and finite"),
+        (100, float("inf"), "meta_learning_rate.reach=inf: must be above 0 and finite"),
+    ],
+)
+def test_a_reach_or_steps_that_none_learns_in_is_refused(steps, reach, message):
+    assert hyperparams.meta_learning_rate(100) == 0.15
+    with pytest.raises(ValueError, match=message):
+        hyperparams.meta_learning_rate(steps, reach)

@@ -12,7 +12,7 @@ import optax
 import optax.contrib
 import pytest
 
-from gbt_t5x import adam, learnable, optimizers as guided
+from gbt_t5x import adam, contrib, learnable, optimizers as guided
 from gbt_t5x.optax_optimizer import OptaxOptimizer
 
 # Two kernels of one shape and different axes.
@@ -225,6 +225,11 @@ def _keyword_arguments(learning_rate, **arguments):
         (optax.adamw, {"b1": "0.9"}, r"OptaxOptimizer\.b1='0.9': must be a number"),
         (optax.sgd, {"momentum": [0.9]}, r"momentum=\[0.9\]: must be a number"),
         (optax.adamw, {"eps": None}, "cannot use adamw: .* it fails, TypeError"),
+        (
+            adam.lamb,
+            {"b1": None},
+            "TypeError.* OptaxOptimizer.b1 is None: set it to a num",
+        ),
         (optax.adamw, {"b1": True}, "b1=True: must be a number"),
         (optax.adamw, {"b1": 1.0}, r"b1=1.0: must be in \[0, 1\)"),
         (optax.adamw, {"b2": -0.1}, r"b2=-0.1: must be in \[0, 1\)"),
@@ -313,3 +318,31 @@ def test_arguments_that_choose_the_program_cannot_be_learned():
 
     with pytest.raises(ValueError, match="beta1 of chooses: it cannot be differentiated"):
         learnable.settings(OptaxOptimizer(chooses), ["beta1"])
+
+
+@pytest.mark.parametrize("is_guided", [False, True])
+@pytest.mark.parametrize(
+    ("transformation", "arguments"),
+    [
+        (adam.adamw, {}),
+        (adam.lamb, {}),
+        (contrib.adafactor, {}),
+        (optax.sgd, {"momentum": 0.9}),
+    ],
+)
+def test_a_state_of_bfloat16_keeps_its_types(transformation, arguments, is_guided):
+    """Else the compiled step does not take what it gave."""
+    definition = OptaxOptimizer(transformation, **arguments)
+    if is_guided:
+        definition = guided.GuidedOptimizer(definition, ["alpha", "beta1"], 0.1)
+    params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), _params())
+    optimizer = definition.create(params)
+    new = jax.eval_shape(
+        lambda optimizer: optimizer.apply_gradient(
+            params, learning_rate=jnp.float32(0.1)
+        ),
+        optimizer,
+    )
+    types = [jax.tree.map(lambda x: x.dtype, of) for of in (optimizer, new)]
+    assert types[0] == types[1]
+    assert jnp.bfloat16 in jax.tree.leaves(types[0].state.param_states)

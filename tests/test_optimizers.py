@@ -243,6 +243,14 @@ def test_a_fixed_mean_is_kept_while_the_groups_move():
     np.testing.assert_allclose(same.hyperparams["alpha"], np.log([2.0, 2.0]), rtol=1e-6)
 
 
+def test_the_fixed_mean_of_one_group_is_refused():
+    definition = _guided(["alpha"], groups=[("all", ".*")], fixed_mean=["alpha"])
+    with pytest.raises(
+        ValueError, match="one λ alone would stay .* GROUPS, of two or mo"
+    ):
+        definition.init_state(_params())
+
+
 @pytest.mark.parametrize("groups", [None, GROUPS])
 @pytest.mark.parametrize("bounds", [None, {"beta1": (0.25, 0.75), "alpha": (0.5, 4.0)}])
 def test_at_the_end_of_its_interval_lambda_waits_and_comes_back(groups, bounds):

@@ -221,6 +221,16 @@ def test_optimizers_may_hold_an_infinite_number():
     assert run_folder.not_finite(state) == ["state/param_states/m", "target/w"]
 
 
+def test_a_sensitivity_that_is_not_finite_is_saved():
+    """It is begun anew in the next step, as in a run that saves nothing there."""
+    bad = np.array([np.nan, np.inf], np.float32)
+    of_kind = {"alpha": {"w": bad}}
+    state = {"target": {"w": np.ones(2)}, "state": {"sensitivity": {"params": of_kind}}}
+    assert run_folder.not_finite(state) == []
+    state["state"]["hyperparams"] = of_kind
+    assert run_folder.not_finite(state) == ["state/hyperparams/alpha/w"]
+
+
 def test_old_checkpoints_go_with_their_checksums(tmp_path):
     run = saved_run.Run(tmp_path, keep=1)
     for step in (2, 4, 6):

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import optax.contrib
 import pytest
-from t5x import adafactor
+from t5x import adafactor, optimizers as t5x_optimizers
 
 from gbt_t5x import (
     groups as groups_lib,
@@ -428,20 +428,76 @@ def test_a_dtype_that_no_sensitivity_has_is_refused(discount, dtype, message):
         )
 
 
+class OwnOptimizer(t5x_optimizers.OptimizerDef):
+    """A user's, of which nothing is known."""
+
+    def init_state(self, params):
+        return t5x_optimizers.OptimizerState(jnp.asarray(0), {})
+
+    def apply_gradient(self, hyper_params, params, state, grads):
+        rate = hyper_params.learning_rate
+        params = jax.tree.map(lambda x, g: x - rate * g, params, grads)
+        return params, state.replace(step=state.step + 1)
+
+
+@pytest.mark.parametrize("groups", [None, [("all", ".*")]])
 @pytest.mark.parametrize(
-    ("transformation", "state"),
+    ("base", "state"),
     [
-        (optax.sm3, "ScaleBySM3State"),
-        (optax.contrib.schedule_free_adamw, "ScheduleFreeState"),
+        (optax_optimizer.OptaxOptimizer(optax.sm3), "ScaleBySM3State"),
+        (
+            optax_optimizer.OptaxOptimizer(optax.contrib.schedule_free_adamw),
+            "ScheduleFreeState",
+        ),
+        (OwnOptimizer(adafactor.Adafactor().hyper_params), "OwnOptimizer"),
     ],
 )
-def test_momentum_that_is_not_known_is_not_carried(transformation, state):
-    base = optax_optimizer.OptaxOptimizer(transformation)
+def test_momentum_that_is_not_known_is_not_carried(base, state, groups):
     params = {"w": jnp.ones((4, 4))}
-    optimizers.GuidedOptimizer(base, ["alpha"], 0.1, discount=0.0).init_state(params)
-    definition = optimizers.GuidedOptimizer(base, ["alpha"], 0.1, discount=0.5)
+    make = functools.partial(
+        optimizers.GuidedOptimizer, base, ["alpha"], 0.1, groups=groups
+    )
+    make(discount=0.0).init_state(params)
     with pytest.raises(ValueError, match=f"what {state} of .* not known: set DISCOUNT"):
-        definition.init_state(params)
+        make(discount=0.5).init_state(params)
+
+
+def partitioned(learning_rate, momentum):
+    parts = {part: optax.sgd(learning_rate, momentum) for part in ("a", "b")}
+    return optax.partition(parts, lambda params: {k: "ab"[k == "flat"] for k in params})
+
+
+def masked(learning_rate, momentum):
+    return optax.masked(optax.sgd(learning_rate, momentum), lambda params: True)
+
+
+@pytest.mark.parametrize("transformation", [partitioned, masked, optax.sgd])
+def test_one_group_has_the_hypergradient_of_none(transformation):
+    """Also of momentum in a state that is no chain."""
+    base = optax_optimizer.OptaxOptimizer(transformation, momentum=0.75)
+    params, *gradients, at_end = trees(5)
+    found = []
+    for groups in (None, [("all", ".*")]):
+        definition = optimizers.GuidedOptimizer(
+            base,
+            ["alpha", "beta1"],
+            0.1,
+            groups=groups,
+            discount=0.5,
+            sensitivity_dtype="float32",
+        )
+        optimizer = definition.create(params)
+        raws = [moved(optimizer.state.hyperparams, seed) for seed in range(3)]
+        optimizer = run(
+            optimizer,
+            gradients,
+            [jax.tree.map(jnp.ravel, r) if groups else r for r in raws],
+        )
+        state = optimizer.state
+        found.append(definition.hypergradient(optimizer.target, state, at_end))
+    for name, of_none in found[0].items():
+        assert of_none != 0
+        np.testing.assert_allclose(found[1][name], [of_none], rtol=1e-5)
 
 
 def test_a_parameter_named_as_momentum_is_none():
