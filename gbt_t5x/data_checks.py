@@ -307,14 +307,17 @@ def reading(tasks: list[seqio.Task], split: str) -> Iterator[None]:
     None.
 
     Raises:
-        ValueError: a function of a source or task raised it, or a source knows the file.
+        ValueError: a function of a source or task raised it, an assertion of theirs
+            failed, or a source knows the file.
     """
     try:
         yield
     except tf.errors.OpError as error:
-        raised = re.findall(r"^\s*ValueError: (.+)$", str(error.message), re.MULTILINE)
+        raised = re.findall(
+            r"^\s*ValueError: (.+)$|assertion failed: \[(.+)\]", str(error.message), re.M
+        )
         if raised:
-            raise ValueError(raised[-1]) from error
+            raise ValueError("".join(raised[-1])) from error
         if isinstance(error, tf.errors.DataLossError):
             for task in tasks:
                 find = getattr(task.source, "damaged_file", None)

@@ -137,7 +137,10 @@ def describe(cfg: utils.DatasetConfig, num_shards: int) -> dict[str, Any]:
 
 
 def _describe_source(task: seqio.Task, cfg: utils.DatasetConfig) -> str:
-    """A data set of TFDS and its slice, or the names of files, and their size if few."""
+    """A data set of TFDS and its slice, or the names of files, and their size if few.
+
+    And what a source that says so reads of a file.
+    """
     source = task.source
     if cfg.use_cached and task.supports_caching:
         return "cache"
@@ -150,8 +153,15 @@ def _describe_source(task: seqio.Task, cfg: utils.DatasetConfig) -> str:
     names = [os.path.basename(file) for file in files]
     if len(files) > _FEW_FILES:
         digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
-        return f"{len(names)} files, {names[0]} to {names[-1]} (digest {digest})"
-    return ", ".join(map(_with_size, files))
+        found = f"{len(names)} files, {names[0]} to {names[-1]} (digest {digest})"
+    else:
+        found = ", ".join(map(_with_size, files))
+    parts = [
+        f"of {os.path.basename(path)} [{start}, {'end' if stop is None else stop})"
+        for path, start, stop in getattr(source, "slices", lambda _: [])(cfg.split)
+        if (start, stop) != (0, None)
+    ]
+    return ", ".join([found, *parts])
 
 
 def _with_size(file: str) -> str:

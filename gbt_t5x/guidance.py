@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 import itertools
 import os
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -41,8 +42,8 @@ def load_guidance_batches(
 
     Raises:
         ValueError: the split is missing, overlaps the training split, is not for this
-            model (see `data_checks.verify_data`), holds fewer batches, or gives no
-            example at all.
+            model (see `data_checks.verify_data`), cannot be read, holds fewer batches, or
+            gives no example at all.
     """
     feature_converter_cls: Any = model.FEATURE_CONVERTER_CLS
     _check_held_out(guidance_cfg, train_cfg)
@@ -51,19 +52,20 @@ def load_guidance_batches(
     if is_mixture:  # read without end
         data_checks.check_examples(guidance_cfg, feature_converter_cls)
     layout = partitioner.get_data_layout(guidance_cfg.batch_size)
-    dataset = utils.prepare_train_iter(
-        utils.get_dataset(
-            guidance_cfg,
-            layout.shard_id,
-            layout.num_shards,
-            feature_converter_cls,
-            num_epochs=None if is_mixture else 1,
-        ),
-        partitioner=partitioner,
-        checkpoint_cfg=None,
-        data_layout=layout,
-    )
-    batches = list(itertools.islice(dataset, num_batches))
+    with data_checks.reading(_tasks(guidance_cfg), guidance_cfg.split):
+        dataset = utils.prepare_train_iter(
+            utils.get_dataset(
+                guidance_cfg,
+                layout.shard_id,
+                layout.num_shards,
+                feature_converter_cls,
+                num_epochs=None if is_mixture else 1,
+            ),
+            partitioner=partitioner,
+            checkpoint_cfg=None,
+            data_layout=layout,
+        )
+        batches = list(itertools.islice(dataset, num_batches))
     # All hosts go on or none: rows are packed on each, from its own share of examples.
     number = int(np.min(multihost_utils.process_allgather(np.array(len(batches)))))
     if not batches:
@@ -131,6 +133,10 @@ def overlap(
 
 def _share(one: "Slice", other: "Slice") -> bool | None:
     """`overlap` of two slices."""
+    if not (isinstance(one.name, str) or isinstance(other.name, str)):
+        (first, split), (second, other_split) = one.name, other.name
+        if split == other_split and _is_folder(first) != _is_folder(second):
+            return None  # a data set by its name, and a folder that may be of it
     if _place(one.name) != _place(other.name):
         return False
     if not isinstance(one.name, str) and one.name != other.name:
@@ -142,11 +148,21 @@ def _share(one: "Slice", other: "Slice") -> bool | None:
     return None if len(units) > 1 and not shares else shares
 
 
-def _place(name: str | tuple[str | None, str]) -> str | tuple[str, str]:
+def _place(name: str | tuple[str, str]) -> str | tuple[str, str]:
     """A file's path, whole, or a data set without its version, and its split."""
     if isinstance(name, str):
-        return name if "://" in name else os.path.realpath(name)
-    return (name[0] or "").partition(":")[0], name[1]
+        return _whole(name)
+    data_set, split = name
+    return data_set if _is_folder(data_set) else data_set.partition(":")[0], split
+
+
+def _whole(path: str) -> str:
+    return path if "://" in path else os.path.realpath(path)
+
+
+def _is_folder(data_set: str) -> bool:
+    """Whether it is a whole path, and no name that TFDS has."""
+    return os.path.isabs(data_set) or "://" in data_set
 
 
 END = 10**12  # of what has no known end
@@ -155,11 +171,12 @@ END = 10**12  # of what has no known end
 class Slice(NamedTuple):
     """Examples [start, stop) of a file, or of a data set's split in TFDS.
 
+    Its name is a path, or (name or folder of a data set, split).
     Where a split's size is not known, `unit` says what they are counted in: `examples`,
     `end` from the last one, `%` of END examples, or `shard`; '' of a whole split.
     """
 
-    name: str | tuple[str | None, str]
+    name: str | tuple[str, str]
     start: int = 0
     stop: int = END
     unit: str = ""
@@ -170,16 +187,26 @@ def slices(source: seqio.DataSource, split: str) -> list[Slice]:
 
     A source that is none of seqio's may have a method `slices` of the split: of each file
     (path, start, stop), where a stop of None is the end.
+
+    Raises:
+        ValueError: a part of a file that is none.
     """
     if isinstance(source, seqio.TfdsDataSource):
         return _tfds_slices(source, split)
     if isinstance(source, seqio.FileDataSource):
         return [Slice(path) for path in source.list_shards(split)]
     find = getattr(source, "slices", None)
-    return [
+    found = [
         Slice(path, start, END if stop is None else stop)
         for path, start, stop in (find(split) if find else ())
     ]
+    for part in found:
+        if not 0 <= part.start < part.stop:
+            raise ValueError(
+                f"{type(source).__name__}.slices({split!r}) has [{part.start}, "
+                f"{part.stop}) of {part.name}: must be 0 <= start < stop"
+            )
+    return found
 
 
 class _HugeSplits(dict):
@@ -197,8 +224,12 @@ class _HugeSplits(dict):
 def _tfds_slices(source: seqio.TfdsDataSource, split: str) -> list[Slice]:
     """The slices of TFDS splits that a source's split is made of."""
     loader = source.tfds_dataset
-    data_set, _ = loader.get_split_params(split)
+    data_set, folder = loader.get_split_params(split)
+    if data_set is None:
+        data_set = _whole(folder)
     spec = loader._map_split(split)
+    if isinstance(spec, str) and "all" in re.split(r"\W+", spec):
+        return []  # of splits that the data set alone knows
     instruction = tfds.core.ReadInstruction.from_spec(spec)
     parts = instruction.to_absolute(_HugeSplits())
     if isinstance(spec, str):

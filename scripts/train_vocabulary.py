@@ -25,6 +25,7 @@ import seqio
 import tensorflow as tf
 import tqdm
 
+from gbt_t5x import data_checks
 from gbt_t5x.tasks import translation
 
 _MODULES = tuple(
@@ -148,11 +149,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             "with it need it; to replace it, add --overwrite"
         )
     try:
-        pairs = sample(
-            task.source.get_dataset("train", shuffle=False), args.sample, args.seed
-        )
-        model = train(sentences(task, pairs), size)
-    except (ValueError, tf.errors.InvalidArgumentError) as error:
+        with data_checks.reading([task], "train"):
+            pairs = sample(
+                task.source.get_dataset("train", shuffle=False), args.sample, args.seed
+            )
+            model = train(sentences(task, pairs), size)
+    except (ValueError, tf.errors.OpError) as error:
         raise SystemExit(f"train_vocabulary: {error}") from error
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tf.io.gfile.GFile(path + ".new", "wb") as file:

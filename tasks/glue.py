@@ -11,7 +11,7 @@ evaluation. The metrics are those of the paper's Tables 3, 6 and 7:
 | stsb | `pearson_corrcoef`, `spearman_corrcoef` |
 
 Guidance is cut from `train`. To train on all of it, without guidance, name t5's own task,
-for example `glue_cola_v002`, and import `t5.data.tasks`.
+for example `glue_cola_v002`, as docs/t5.md says.
 """
 
 import seqio

@@ -1,8 +1,10 @@
 """Lines of text in files, which gzip may have compressed."""
 
 import collections
+from collections.abc import Mapping
 import gzip
 import re
+from typing import Any
 import zlib
 
 import tensorflow as tf
@@ -20,6 +22,8 @@ _opened: collections.deque[str] = collections.deque(maxlen=64)
 def read(path: str | tf.Tensor) -> tf.data.Dataset:
     """(number from 1, line) of every line of a file.
 
+    TensorFlow ends a line at a line feed, and drops carriage returns, also inside.
+
     Raises:
         ValueError: its name does not say how it is compressed, or it is not by gzip. In a
             pipeline, tf.errors.OpError, also for a file that was cut.
@@ -36,6 +40,16 @@ def read(path: str | tf.Tensor) -> tf.data.Dataset:
         )
     )
     return tf.data.TextLineDataset(path, kind).enumerate(1).concatenate(end)
+
+
+def check_bounds(splits: Mapping[str, Any]) -> None:
+    """Raises ValueError unless each (path, start, stop) is [start, stop) of a file."""
+    for name, (path, start, stop) in splits.items():
+        if start < 0 or (stop is not None and stop <= start):
+            raise ValueError(
+                f"split {name!r} is [{start}, {stop}) of {path}: must be 0 <= start < "
+                "stop, or a stop of None, the end"
+            )
 
 
 def damage(path: str) -> str | None:

@@ -12,7 +12,7 @@ Tables 3, 6 and 7:
 | record | `f1`, `em` |
 
 Guidance is cut from `train`. To train on all of it, without guidance, name t5's own task,
-for example `super_glue_cb_v102`, and import `t5.data.tasks`.
+for example `super_glue_cb_v102`, as docs/t5.md says.
 """
 
 import functools

@@ -29,15 +29,19 @@ class Documents(NamedTuple):
 class TextFileSource(seqio.DataSource):
     """Streams documents, with the feature `text`.
 
-    A document is a line of text, or in files called `.json` or `.jsonl` the field `text`
-    of an object. Files may be compressed: `.gz`. Hosts read different files, if there are
-    as many.
+    A document is a line of text in UTF-8, or in files called `.json` or `.jsonl` the
+    field `text` of an object; half of a surrogate pair in it becomes `?`. Files may be
+    compressed: `.gz`. Hosts read different files, if there are as many.
 
     Args:
         splits: name -> documents.
+
+    Raises:
+        ValueError: documents that begin before 0 or end where they begin.
     """
 
     def __init__(self, splits: Mapping[str, Documents]):
+        lines.check_bounds(splits)
         self._documents = dict(splits)
         super().__init__(splits=self._documents)
 
@@ -120,12 +124,16 @@ def _document(path: tf.Tensor, number: tf.Tensor, line: tf.Tensor) -> dict:
 
 
 def _text(path: bytes, number: int, line: bytes) -> bytes:
+    where = f"{path.decode()}, line {number}"
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where}: not UTF-8") from error
     if not _JSON.search(path.decode()):
         return line
     try:
-        return json.loads(line)["text"].encode()
+        return json.loads(text)["text"].encode(errors="replace")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{path.decode()}, line {number}: no JSON object with a text in `text`: "
-            f"{line[:80]!r}"
+            f"{where}: no JSON object with a text in `text`: {line[:80]!r}"
         ) from error

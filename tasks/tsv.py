@@ -28,6 +28,9 @@ class TsvSource(seqio.DataSource):
         splits: name -> lines.
         columns: names of the features.
         remedy: what to do where a file is missing.
+
+    Raises:
+        ValueError: lines that begin before 0 or end where they begin.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class TsvSource(seqio.DataSource):
         columns: tuple[str, str],
         remedy: str | None = None,
     ):
+        lines.check_bounds(splits)
         self._lines = dict(splits)
         self._columns = columns
         self._remedy = remedy or f"write one pair to a line, {'<TAB>'.join(columns)}"

@@ -98,6 +98,28 @@ def test_malformed_line(line, folder):
         texts(source(folder).get_dataset("validation", shuffle=False))
 
 
+def test_text_that_is_not_utf_8(folder):
+    for name, line in {
+        "text.txt": b"Stra\xdfe",
+        "text.json": b'{"text": "Stra\xdfe"}',
+    }.items():
+        (folder / name).write_bytes(b'{"text": "a"}\n' + line + b"\n")
+        documents = text_files.TextFileSource(
+            {"train": text_files.Documents(str(folder / name))}
+        )
+        with pytest.raises(tf.errors.OpError, match=f"{name}, line 2: not UTF-8"):
+            texts(documents.get_dataset("train", shuffle=False))
+
+
+def test_half_of_a_surrogate_pair_is_a_question_mark(folder):
+    """As JSON of text that was cut has it."""
+    (folder / "cut.json").write_text(json.dumps({"text": "cut \ud83d here"}) + "\n")
+    documents = text_files.TextFileSource(
+        {"train": text_files.Documents(str(folder / "cut.json"))}
+    )
+    assert texts(documents.get_dataset("train", shuffle=False)) == ["cut ? here"]
+
+
 def test_missing_files_and_documents(folder, tmp_path):
     with pytest.raises(ValueError, match="no file .*absent/.*train.*GBT_T5X_DATA_DIR"):
         source(tmp_path / "absent").get_dataset("train")

@@ -10,6 +10,7 @@ import seqio
 from t5x import models, partitioning, train as train_script, utils
 
 from gbt_t5x import data_position
+from gbt_t5x.tasks import tsv
 import gin_runs
 import small_tasks
 import text_runs
@@ -126,6 +127,22 @@ def test_rates_and_shards_are_compared(tmp_path):
     cfg = dataclasses.replace(MIXED, mixture_or_task_name=mixture(copy=1, other=3))
     with pytest.raises(ValueError, match="rates was .*'other': 1.* is .*'other': 3"):
         iterator(cfg, tmp_path)
+
+
+def test_the_lines_of_a_file_are_compared(tmp_path):
+    """As where the guidance split grew."""
+    (tmp_path / "a.tsv").write_text("a\tb\n" * 9)
+
+    def sources(*span):
+        lines = {"train": tsv.Lines(f"{tmp_path}/a.tsv", *span)}
+        source = tsv.TsvSource(lines, ("inputs", "targets"))
+        task = small_tasks.task("pairs", source=source)
+        return data_position.describe(small_tasks.dataset_cfg(task), 1)["sources"]
+
+    size = "a.tsv of 36 bytes"
+    assert sources() == {"pairs": size}
+    assert sources(2) == {"pairs": f"{size}, of a.tsv [2, end)"}
+    assert sources(0, 4) == {"pairs": f"{size}, of a.tsv [0, 4)"}
 
 
 def test_files_and_the_size_of_few_are_compared(tmp_path):

@@ -1,11 +1,13 @@
 """Every gin file parses, instantiates and says only what is used."""
 
+import pathlib
 import re
 
 import gin
 import jax
 import numpy as np
 import pytest
+import t5.data as t5_data
 
 from gbt_t5x import optimizers, replay, trainer
 import gin_runs
@@ -262,3 +264,13 @@ def test_quickstart_takes_two_steps(gin_file, tmp_path):
     step, state = gin_runs.train(gin_file, tmp_path)
     assert step == int(state.step) == 2
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(state.params))
+
+
+def test_t5s_own_tasks_have_the_vocabulary_that_the_documents_name():
+    name = "seqio.SentencePieceVocabulary"
+    path = "gs://t5-data/vocabs/cc_all.32000/sentencepiece.model"
+    assert path in pathlib.Path("docs/t5.md").read_text()
+    bindings = (f"{name}.extra_ids = 100", f"{name}.sentencepiece_model_file = '{path}'")
+    with gin_runs.arguments("gin/t5_small_finetune_baseline.gin", *bindings):
+        vocabulary = gin.query_parameter("%VOCABULARY").scoped_configurable_fn()
+    assert vocabulary == t5_data.get_default_vocabulary()

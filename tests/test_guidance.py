@@ -237,6 +237,68 @@ def test_lines_of_a_file(train, held_out, overlap, tmp_path):
     assert guidance.overlap(pairs, "guidance", documents, "train") is overlap
 
 
+@pytest.mark.parametrize("span", [(0, -10), (-5, None), (20, 10), (7, 7)])
+@pytest.mark.parametrize("kind", ["lines", "documents", "slices"])
+def test_bounds_that_are_none_of_a_file_are_refused(kind, span):
+    """TensorFlow would take a negative number for all."""
+    make = {
+        "lines": lambda: tsv.TsvSource({"held": tsv.Lines("f", *span)}, ("de", "en")),
+        "documents": lambda: text_files.TextFileSource(
+            {"held": text_files.Documents("f", *span)}
+        ),
+        "slices": lambda: guidance.slices(
+            types.SimpleNamespace(slices=lambda split: [("f", *span)]), "held"
+        ),
+    }
+    message = r"'held'.*\[.*\) of f: must be 0 <= start < stop"
+    with pytest.raises(ValueError, match=message):
+        make[kind]()
+
+
+def test_data_sets_by_their_folders(tmp_path, monkeypatch):
+    """As seqio takes them without a name."""
+    monkeypatch.chdir(tmp_path)
+    splits = {"train": "train", "part": "train[:5]", "guidance": "validation"}
+    news, same, other = (
+        seqio.TfdsDataSource(tfds_data_dir=folder, splits=splits)
+        for folder in (str(tmp_path / "news/1.0.0"), "news/1.0.0", "gs://b/other/1.0.0")
+    )
+    named = seqio.TfdsDataSource("news:1.0.0", splits=splits)
+    for source, overlap in ((news, True), (same, True), (other, False), (named, None)):
+        assert guidance.overlap(source, "part", news, "train") is overlap
+        assert guidance.overlap(news, "train", source, "part") is overlap
+        assert guidance.overlap(source, "guidance", news, "train") is False
+
+
+def test_what_all_splits_are_is_not_known():
+    splits = {"train": "all", "more": "all[:5]+train", "guidance": "train[:5]"}
+    source = seqio.TfdsDataSource("c4/en:3.1.0", splits=splits)
+    assert guidance.overlap(source, "guidance", source, "train") is None
+    assert guidance.overlap(source, "guidance", source, "more") is None
+    called = seqio.TfdsDataSource("c4/en:3.1.0", splits={"train": "overall"})
+    assert guidance.overlap(source, "guidance", called, "train") is False
+
+
+def test_what_is_wrong_with_guidance_data_is_one_line():
+    """Without TensorFlow's frames, as of training data."""
+
+    def broken(dataset):
+        def check(number, example):
+            wrong = tf.debugging.Assert(number < 2, ["some.tsv, line 3: 0 tabs"])
+            with tf.control_dependencies([wrong]):
+                return tf.nest.map_structure(tf.identity, example)
+
+        return dataset.enumerate().map(check)
+
+    cfg = of_task()
+    other = cfg.mixture_or_task_name
+    task = seqio.Task("other", other.source, other.output_features, [broken])
+    with pytest.raises(ValueError, match="^some.tsv, line 3: 0 tabs$"):
+        make_trainer(
+            guidance_dataset_cfg=dataclasses.replace(cfg, mixture_or_task_name=task)
+        )
+
+
 def test_overlap_that_sources_do_not_say():
     said = seqio.TfdsDataSource("c4/en:3.1.0", splits={"train": "train"})
     unsaid = seqio.FunctionDataSource(

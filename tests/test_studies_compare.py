@@ -250,3 +250,29 @@ def test_errors_are_one_line(tmp_path, capsys):
             compare.main(arguments)
         message = capsys.readouterr().err
         assert message.startswith("error: ") and message.count("\n") == 1
+
+
+def test_runs_of_other_parameters_are_no_seeds(tmp_path, capsys):
+    rate = "utils.create_learning_rate_scheduler.base_learning_rate"
+    folder = tmp_path / "runs"
+    for name in ("0.1", "1.0"):
+        write_run(folder / name, {20: 3.0}, [1.0])
+        with (folder / name / "config.gin").open("a") as f:
+            f.write(f"train.model_dir = {name!r}\n{rate} = \\\n    {name}\n")
+            f.write("utils.RestoreCheckpointConfig.path = %INITIAL_CHECKPOINT_PATH\n")
+    assert error(capsys, folder) == (
+        f"error: {folder}/0.1 and {folder}/1.0 are no seeds of one configuration, since "
+        f"{rate} differ: name each as a DIR of its own\n"
+    )
+
+
+def test_seeds_that_were_evaluated_at_other_steps_are_told(tmp_path, capsys):
+    """As of a run that was stopped, and went on."""
+    for seed, steps in enumerate([(20, 40, 60), (30, 50, 60)]):
+        losses = {step: 3.0 - step / 100 for step in steps}
+        write_run(tmp_path / "runs" / str(seed), losses, [0.5, 10.0, 20.0, 8.0])
+    compare.main([str(tmp_path / "runs")])
+    assert capsys.readouterr().err == (
+        "runs: a run that was stopped and went on was evaluated at other steps; 1 of up "
+        "to 3 are those of all seeds\n"
+    )

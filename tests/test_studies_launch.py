@@ -217,7 +217,8 @@ def test_jobs_run_at_once(folder):
     assert shares[0] | shares[1] == cores
 
 
-def test_a_stopped_study_stops_its_runs_and_goes_on(folder, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_stopped_study_stops_its_runs_and_goes_on(number, folder, tmp_path):
     (tmp_path / "study.py").write_text(
         "from gbt_t5x.studies import commands, launch\n"
         "two = [launch.Variant('a', [], ['WAIT = 1']), launch.Variant('b', [])]\n"
@@ -230,7 +231,7 @@ def test_a_stopped_study_stops_its_runs_and_goes_on(folder, tmp_path):
     while not (folder / "a/0/waits").exists():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert (folder / "a/0/saved").exists()
@@ -242,6 +243,87 @@ def test_a_stopped_study_stops_its_runs_and_goes_on(folder, tmp_path):
         "a/0": 2,
         "b/0": 1,
     }
+
+
+def test_one_command_works_in_a_folder(folder, tmp_path):
+    """Also while a run lives on whose command was killed."""
+    (tmp_path / "study.py").write_text(
+        "from gbt_t5x.studies import launch\n"
+        f"launch.train([launch.Variant('a', [], ['WAIT = 1'])], {str(folder)!r})\n"
+    )
+    env = os.environ | {"PYTHONPATH": os.fspath(gin_runs.ROOT)}
+    process = subprocess.Popen([sys.executable, "study.py"], env=env)
+    deadline = time.monotonic() + 60
+    while not (folder / "a/0/waits").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    waits = [launch.Variant("a", [], ["WAIT = 1"])]
+    for _ in range(2):
+        failures = {}
+        with pytest.raises(ValueError, match=f"another command works in {folder}, or a "):
+            launch.train(waits, folder, failures=failures)
+        assert not failures
+        process.kill()
+        process.wait()
+    assert json.loads((folder / "a/0/study.json").read_text())["state"] == "started"
+    (tmp_path / "go_on").touch()
+    # Its group is the run's own: it has a session of its own.
+    for child in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        if str(folder / "a/0").encode() in child.read_bytes():
+            os.kill(int(child.parent.name), signal.SIGTERM)
+    while True:
+        try:
+            launch.train(waits, folder)
+            break
+        except ValueError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert len(ran(folder)["a/0"]) == 2
+
+
+def test_what_an_earlier_try_printed_is_not_what_went_wrong(folder):
+    """Else a run that was killed would count as diverged, and not be tried again."""
+    (folder / "a" / "0").mkdir(parents=True)
+    killed = launch.Variant("a", [], ["KILL = 1"])
+    state = {"state": "started", "arguments": killed.arguments(0)}
+    (folder / "a" / "0" / "study.json").write_text(json.dumps(state))
+    (folder / "a" / "0" / "log.txt").write_text("error: the loss is not finite\n")
+    failures = {}
+    launch.train([killed], folder, failures=failures)
+    assert failures[folder / "a/0"].startswith("signal 9 (Killed), no output ")
+
+
+def test_a_run_of_other_contents_of_gin_files_is_an_error(folder, tmp_path):
+    gin_file, included = tmp_path / "a.gin", tmp_path / "b.gin"
+    gin_file.write_text("include 'b.gin'\nA = 1\n")
+    included.write_text("B = 1\n")
+    variant = [launch.Variant("a", ["a.gin"])]
+
+    def again():
+        launch.macros.digest.cache_clear()
+        launch.train(variant, folder)
+
+    again()
+    included.write_text("# One of a kind.\nB  =  1\n")
+    again()
+    included.write_text("B = 2\n")
+    with pytest.raises(
+        ValueError, match=f"{folder}/a/0 was trained when a.gin, or what "
+    ):
+        again()
+    state = json.loads((folder / "a/0/study.json").read_text())
+    del state["gin"]  # as of files that were not found
+    (folder / "a/0/study.json").write_text(json.dumps(state))
+    again()
+    assert len(ran(folder)["a/0"]) == 1
+
+
+@pytest.mark.parametrize("name", ["RANDOM_SEED", "MODEL_DIR"])
+def test_what_a_study_sets_is_no_binding(name, folder):
+    with pytest.raises(
+        ValueError, match=f"{name} is what the folder and the seeds of a s"
+    ):
+        launch.train([launch.Variant("a", [], [f"{name} = 7"])], folder)
 
 
 @pytest.mark.parametrize("settings", [{"jobs": 0}, {"seeds": []}])

@@ -250,6 +250,8 @@ def test_what_a_file_has_not_is_an_error(arguments, message, study, tmp_path, ca
         ("--budgets 17", "--budgets 17: a rival has 16 settings"),
         ("--gin.TRAIN_STEPS=5", "TRAIN_STEPS=5 must be a number of at least 10"),
         ("--from absent.csv", "absent.csv"),
+        ("--gin.PEAK_RATE=1.0", "--gin.PEAK_RATE: rivals have a PEAK_RATE of their own"),
+        ("--gin.BETA1=0.5", "--gin.BETA1: rivals have a BETA1 of their own"),
     ],
 )
 def test_impossible_studies_are_errors(arguments, message, study, capsys):

@@ -200,6 +200,15 @@ def test_last_step_counts_or_the_best(tmp_path):
     assert best.values == {("guided_b", "accuracy"): [80.0]}
 
 
+def test_one_task_by_two_names_is_no_repeat(tmp_path):
+    write(tmp_path, {("glue_cola_v002", "matthews_corrcoef"): 60.0}, prefix="")
+    write(tmp_path, {("glue_cola", "matthews_corrcoef"): 40.0})
+    with pytest.raises(
+        ValueError, match="are of one run, and not repeats of .*cola: remo"
+    ):
+        scores.read_model(str(tmp_path))
+
+
 def test_evaluations_of_one_run_are_no_repeats(tmp_path):
     write(tmp_path / "0", {("b", "accuracy"): 60.0})
     write(tmp_path / "0" / "test", {("b", "accuracy"): 70.0})

@@ -195,6 +195,32 @@ def test_the_store_of_another_search(tmp_path, trained, capsys, change, message)
     assert trained == ["001"]
 
 
+def test_settings_in_another_order_are_another_search(tmp_path, trained, capsys):
+    """Points are drawn by the order."""
+    folder, base = str(tmp_path / "search"), ["base.gin", "--gin.TRAIN_STEPS=40"]
+    settings = ["--search=RATE=log:0.01:10", "--search=BETA1=logit:0.1:0.9"]
+    search.main([*base, *settings, "--folder", folder, "--trials", "1"])
+    with pytest.raises(SystemExit, match="1"):
+        search.main([*base, *settings[::-1], "--folder", folder, "--trials", "2"])
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert re.search("its space is .*RATE.*BETA1.*, of this one .*BETA1.*RATE", line)
+
+
+def test_a_store_knows_what_its_gin_files_said(tmp_path, trained, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    gin_file = tmp_path / "base.gin"
+    for text in ("RATE = 1.0\n", "RATE = 1.0  # as before\n", "RATE = 2.0\n"):
+        gin_file.write_text(text)
+        search.macros.digest.cache_clear()
+        command = [*COMMAND, "--folder", "search", "--trials", "1"]
+        if text == "RATE = 2.0\n":
+            with pytest.raises(SystemExit, match="1"):
+                search.main(command)
+        else:
+            search.main(command)
+    assert "search is of another search: its gin is " in capsys.readouterr().err
+
+
 def test_what_cannot_be_searched(tmp_path, trained, capsys):
     question = search.Question(["base.gin"], [], [RATE])
     with pytest.raises(ValueError, match="1 settings and 0 trials: a search needs"):

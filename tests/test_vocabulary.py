@@ -1,5 +1,6 @@
 """scripts/train_vocabulary.py, and the vocabularies of tasks."""
 
+import gzip
 import itertools
 import random
 
@@ -9,7 +10,11 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from gbt_t5x.tasks import offline_translation, translation  # noqa: F401, registers tasks
+from gbt_t5x.tasks import (
+    offline_translation,  # noqa: F401, registers tasks
+    translation,
+    tsv,
+)
 import train_vocabulary
 
 NUMBER = itertools.count()
@@ -109,6 +114,26 @@ def test_too_many_ids_for_the_text(corpus, tmp_path):
     with pytest.raises(SystemExit, match="no vocabulary of 5000 ids"):
         train_vocabulary.main([f"--task={corpus}_de_en", "--size=5000"])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_file_is_named(corpus, tmp_path, monkeypatch):
+    """And a line that is none, without TensorFlow's frames."""
+    lines = "".join(f"deutsch {i}\tenglish {i}\n" for i in range(5000))
+    content = bytearray(gzip.compress(lines.encode()))
+    content[len(content) // 2] ^= 255
+    cut, bad = tmp_path / "cut.tsv.gz", tmp_path / "bad.tsv"
+    cut.write_bytes(content)
+    bad.write_text("ein\tone\nzwei two\n")
+    task = seqio.TaskRegistry.get(f"{corpus}_de_en")
+    for path, message in (
+        (cut, f"{cut} is damaged or cut: "),
+        (bad, f"{bad}, line 2: 0"),
+    ):
+        source = tsv.TsvPairSource({"train": tsv.Lines(str(path))}, ("de", "en"))
+        monkeypatch.setattr(task, "_source", source)
+        with pytest.raises(SystemExit, match=f"^train_vocabulary: {message}") as error:
+            train_vocabulary.main([f"--task={corpus}_de_en"])
+        assert "\n" not in str(error.value)
 
 
 def test_sample_is_uniform_and_in_order():

@@ -3,8 +3,8 @@
 Each is a process of its own. A run has the folder FOLDER/VARIANT/SEED, its MODEL_DIR,
 with `study.json` of this module, which says how it was started and how it ended, and
 `log.txt` of what it printed. A run that ended well is not repeated; one that was broken
-off goes on from its checkpoint, as T5X does. A folder that another command made is an
-error.
+off goes on from its checkpoint, as T5X does. A folder that another command made, or this
+one with other contents of gin files, is an error.
 
     variants = [
         launch.Variant("baseline", ["gbt_t5x/gin/quickstart_baseline.gin"]),
@@ -24,7 +24,7 @@ import signal
 import sys
 from typing import Any
 
-from gbt_t5x.studies import commands, processes
+from gbt_t5x.studies import commands, macros, processes
 
 _STATE, LOG = "study.json", "log.txt"
 _DONE, _STARTED, _FAILED = "done", "started", "failed"
@@ -46,7 +46,18 @@ class Variant:
     bindings: Sequence[str] = ()
 
     def arguments(self, seed: int) -> list[str]:
-        """The command line of `python -m t5x.train`, without MODEL_DIR."""
+        """The command line of `python -m t5x.train`, without MODEL_DIR.
+
+        Raises:
+            ValueError: a binding is not NAME = VALUE, or of what the study sets.
+        """
+        for binding in self.bindings:
+            name = binding.partition("=")[0].strip()
+            if name in ("MODEL_DIR", "RANDOM_SEED"):
+                raise ValueError(
+                    f"binding {binding}: {name} is what the folder and the seeds of a "
+                    "study set: leave it out"
+                )
         seeded = [*self.bindings, f"RANDOM_SEED = {seed}"]
         return _arguments(self.gin_files, seeded)
 
@@ -78,8 +89,8 @@ def train(
         Variant -> the MODEL_DIRs of its seeds, which are all done, or in `failures`.
 
     Raises:
-        ValueError: a folder was made by another command, and then nothing is trained; or
-            a run failed, after the others have ended.
+        ValueError: a folder was made by another command, or one works there, and then
+            nothing is trained; or a run failed, after the others have ended.
         KeyboardInterrupt: at Ctrl-C or SIGTERM, when the runs have stopped.
     """
     names = [variant.name for variant in variants]
@@ -99,7 +110,8 @@ def train(
         for variant in variants
     ]
     found: dict[pathlib.Path, str] | None = None if failures is None else {}
-    _run(planned, jobs, found, progress)
+    with processes.alone(root):
+        _run(planned, jobs, found, progress)
     if failures is not None and found:
         inside = {run: text.replace(f"{root}/", "") for run, text in found.items()}
         failures.update(inside)
@@ -289,10 +301,24 @@ class _Planned:
                 f"{there or 'nothing'} where this one has {here or 'nothing'}: name "
                 "another folder, or remove it"
             )
+        elif self.state().get("gin", self.gin()) != self.gin():
+            raise ValueError(
+                f"{self.folder} was trained when {', '.join(self.gin_files())}, or what "
+                "they include, bound something else: name another folder, or remove it"
+            )
+
+    def gin_files(self) -> list[str]:
+        flag = "--gin_file="
+        return [x.removeprefix(flag) for x in self.arguments if x.startswith(flag)]
+
+    def gin(self) -> str | None:
+        """What its gin files bind, as `macros.digest` has it."""
+        return macros.digest(tuple(self.gin_files()))
 
     def record(self, state: str, **more: Any) -> None:
         """Writes what the folder is of."""
-        content = {"state": state, "arguments": self.arguments, **more}
+        gin = {"gin": self.gin()} if self.gin() else {}
+        content = {"state": state, "arguments": self.arguments, **gin, **more}
         write_json(self.folder / _STATE, content)
 
     def run(self, beside: processes.Processes) -> tuple[str, float, str]:
@@ -302,6 +328,7 @@ class _Planned:
         log = self.folder / LOG
         commands.say(f"{self.name}: started, its log is {log}")
         folder = f"--gin.{self.macro}={json.dumps(os.fspath(self.folder))}"
+        before = log.stat().st_size if log.exists() else 0  # what earlier tries printed
         command = [sys.executable, "-m", self.program, *self.arguments, folder]
         status = beside.run(command, log)
         seconds = round(commands.now() - started, 1)
@@ -310,7 +337,8 @@ class _Planned:
             return self.name, seconds, ""
         if beside.stopped:
             return self.name, seconds, "stopped"
-        lines = log.read_text(errors="replace").strip().splitlines() or ["no output"]
+        printed = log.read_bytes()[before:].decode(errors="replace")
+        lines = printed.strip().splitlines() or ["no output"]
         how = f"status {status}"
         if status < 0:  # as by SIGKILL where memory runs out
             how = f"signal {-status} ({signal.strsignal(-status)})"

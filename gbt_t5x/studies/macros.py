@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
+import functools
+import hashlib
 import importlib.util
+import itertools
 import pathlib
 import tokenize
 from typing import Any
@@ -57,6 +60,28 @@ def read(gin_files: Sequence[str], bindings: Sequence[str] = ()) -> Mapping[str,
         return value(other, seen | {name})
 
     return {name: value(name) for name in found}
+
+
+@functools.cache
+def digest(gin_files: tuple[str, ...]) -> str | None:
+    """A digest of all that gin files and what they include say, but for comments.
+
+    None if one of them is not found here, or is no gin.
+    """
+    try:
+        said = [*map(repr, itertools.chain.from_iterable(map(_said, gin_files)))]
+    except (ValueError, SyntaxError, tokenize.TokenError):
+        return None
+    return hashlib.sha256("\n".join(said).encode()).hexdigest()[:16]
+
+
+def _said(name: str) -> Iterator[Any]:
+    """The statements of a gin file, without their places."""
+    for statement in config_parser.ConfigParser(_open(name), _Delegate()):
+        if isinstance(statement, config_parser.IncludeStatement):
+            yield from _said(statement.filename)
+        else:
+            yield statement._replace(location=None)
 
 
 def of_both(bindings: Sequence[str], gin_file: str, other: str) -> list[str]:

@@ -4,6 +4,7 @@ import atexit
 from collections.abc import Iterator, Sequence
 import concurrent.futures
 import contextlib
+import fcntl
 import functools
 import itertools
 import os
@@ -25,16 +26,20 @@ class Processes:
         self.stopped = False
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen] = set()
-        self._before: Any = None
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Processes":
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._interrupt)
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                before = signal.getsignal(number)
+                if before is not signal.SIG_IGN:  # as nohup has it
+                    self._before[number] = before
+                    signal.signal(number, self._interrupt)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
+        for number, before in self._before.items():
+            signal.signal(number, before)
 
     def _interrupt(self, number: int, frame: object) -> None:
         raise KeyboardInterrupt
@@ -59,6 +64,7 @@ class Processes:
                     stderr=subprocess.STDOUT,
                     env=env,
                     start_new_session=True,
+                    pass_fds=[*_held],
                 )
                 self._running.add(process)
             status = process.wait()
@@ -75,6 +81,35 @@ class Processes:
                 commands.say(f"stopping: waits until {names} are saved")
             for process in self._running:
                 process.terminate()
+
+
+_held: set[int] = set()  # descriptors of locked folders
+
+
+@contextlib.contextmanager
+def alone(folder: pathlib.Path) -> Iterator[None]:
+    """Locks a folder, which is made, for this command and the processes that it starts.
+
+    Raises:
+        ValueError: another command works there, or a process of one that was killed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"another command works in {folder}, or a run of one that was killed: "
+                "wait until it ends, or stop it"
+            ) from None
+        except OSError as error:  # a file system without locks
+            commands.say(f"{folder} cannot be locked ({error}): use one command there")
+        _held.add(descriptor)
+        yield
+    finally:
+        _held.discard(descriptor)
+        os.close(descriptor)
 
 
 @functools.cache

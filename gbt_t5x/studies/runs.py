@@ -49,6 +49,8 @@ class Run:
             empty.
         settings: macro -> value, as config.gin writes it; a reference to another macro
             is that macro's value.
+        parameters: of functions, as `train.eval_period`, -> value, as config.gin writes
+            it.
         seconds_per_step: median over the summaries after the first, or None.
         first_step: that of the checkpoint that it began from, or 0.
     """
@@ -60,6 +62,7 @@ class Run:
     learning_rate: Curve
     effective_learning_rate: Curves
     settings: Mapping[str, str]
+    parameters: Mapping[str, str]
     seconds_per_step: float | None
     first_step: int
 
@@ -157,6 +160,7 @@ def read_run(folder: str | os.PathLike) -> Run:
         learning_rate=learning_rate,
         effective_learning_rate=effective,
         settings=settings,
+        parameters=_bound(path / "config.gin", r"[\w/]+(?:\.\w+)+"),
         seconds_per_step=statistics.median(1 / s for s in speeds) if speeds else None,
         first_step=min(train.get(COMPILATION, ()), default=0),
     )
@@ -196,15 +200,7 @@ def read_settings(file: str | os.PathLike) -> dict[str, str]:
     Returns:
         macro -> value, as text; none if there is no file.
     """
-    path = epath.Path(file)
-    if not path.exists():
-        return {}
-    text = path.read_text()
-    macros = re.findall(r"^([\w/]+) = (.*(?:\n[ \t]+\S.*)*)", text, re.M)
-    joined = {
-        name: re.sub(r"\s*\n\s*", " ", value.removeprefix("\\").strip())
-        for name, value in macros
-    }
+    joined = _bound(file, r"[\w/]+")
 
     def resolve(value: str, seen: frozenset[str] = frozenset()) -> str:
         name = value.removeprefix("%")
@@ -213,6 +209,20 @@ def read_settings(file: str | os.PathLike) -> dict[str, str]:
         return resolve(joined[name], seen | {name})
 
     return {name: resolve(value) for name, value in joined.items()}
+
+
+def _bound(file: str | os.PathLike, names: str) -> dict[str, str]:
+    """What a config.gin binds names of a form to, as text; nothing if it is not there."""
+    path = epath.Path(file)
+    if not path.exists():
+        return {}
+    bindings = re.findall(
+        rf"^({names}) = (.*(?:\n[ \t]+\S.*)*)", path.read_text(), re.MULTILINE
+    )
+    return {
+        name: re.sub(r"\s*\n\s*", " ", value.removeprefix("\\").strip())
+        for name, value in bindings
+    }
 
 
 def first_step_at_or_below(curve: Curve, level: float) -> int | None:

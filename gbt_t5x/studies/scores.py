@@ -82,7 +82,14 @@ def read_model(argument: str, best: bool = False) -> Model:
 
 def _check_apart(task: str, files: Sequence[epath.Path]) -> None:
     """Raises ValueError if one run has two files of a task: they are no repeats."""
-    folders = {file.parent.parent: file for file in files}
+    folders: dict[epath.Path, epath.Path] = {}
+    for file in files:
+        other = folders.setdefault(file.parent.parent, file)
+        if other.parent == file.parent and other != file:
+            raise ValueError(
+                f"{other} and {file} are of one run, and not repeats of {task}: "
+                "remove one of them"
+            )
     for folder, file in folders.items():
         for above in folder.parents:
             if above in folders:

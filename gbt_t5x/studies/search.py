@@ -19,7 +19,7 @@ import math
 import pathlib
 from typing import Any
 
-from gbt_t5x.studies import commands, launch, runs, spaces, tables
+from gbt_t5x.studies import commands, launch, macros, processes, runs, spaces, tables
 
 STORE = "search.json"
 _SHOWN = 10  # trials of the table
@@ -50,6 +50,7 @@ class Question:
         """What a store says of it."""
         return {
             "gin_files": [*self.gin_files],
+            "gin": macros.digest(tuple(self.gin_files)),
             "bindings": [*self.bindings],
             "space": {setting.name: str(setting) for setting in self.space},
             "seed": self.seed,
@@ -92,14 +93,21 @@ def search(
         All that are in the folder, in their order.
 
     Raises:
-        ValueError: the folder is of another search, no setting is searched, or all trials
-            so far failed, and not since they diverged.
+        ValueError: the folder is of another search, or another command works there; no
+            setting is searched; or all trials so far failed, and not since they diverged.
     """
     if not question.space or trials < 1:
         raise ValueError(
             f"{len(question.space)} settings and {trials} trials: a search needs at "
             "least one of each"
         )
+    with processes.alone(folder):
+        return _search(question, folder, trials, jobs)
+
+
+def _search(
+    question: Question, folder: pathlib.Path, trials: int, jobs: int
+) -> list[Trial]:
     points = _read_points(folder / STORE, question)
     found: list[Trial] = []
     progress = commands.Progress(max(trials, len(points)), "trials", jobs)
@@ -178,7 +186,10 @@ def _read_points(file: pathlib.Path, question: Question) -> list[Mapping[str, fl
         raise ValueError(f"{file} is no store of a search: {error}") from error
     here = question.as_json()
     for name in here:
-        if there.get(name) != here[name]:
+        if name == "gin" and name not in there:
+            continue  # what its gin files said is not known
+        # As text: in another order of the settings the points would be others.
+        if json.dumps(there.get(name)) != json.dumps(here[name]):
             raise ValueError(
                 f"{file.parent} is of another search: its {name} is "
                 f"{json.dumps(there.get(name))}, of this one {json.dumps(here[name])}: "
@@ -258,11 +269,12 @@ def table(trials: Sequence[Trial], style: str = "text") -> str:
     failed = sum(bool(trial.problem) for trial in trials)
     shown = "all" if len(trials) <= _SHOWN else f"the best {_SHOWN}"
     title = f"{len(trials)} trials, {failed} of which failed; {shown}"
+    names = [*trials[0].values]
     rows = [
-        [str(t.number), *(f"{x:g}" for x in t.values.values()), _loss(t)]
+        [str(t.number), *(f"{t.values[name]:g}" for name in names), _loss(t)]
         for t in order[:_SHOWN]
     ]
-    header = ["trial", *trials[0].values, "final development loss"]
+    header = ["trial", *names, "final development loss"]
     return tables.render(header, rows, style, title=title)
 
 
@@ -274,10 +286,12 @@ def write(trials: Sequence[Trial], file: pathlib.Path) -> None:
     """Writes all trials as CSV."""
     with file.open("w", newline="") as f:
         writer = csv.writer(f, lineterminator="\n")
-        writer.writerow(["trial", *trials[0].values, "loss", "seconds", "problem"])
+        names = [*trials[0].values]
+        writer.writerow(["trial", *names, "loss", "seconds", "problem"])
         for t in trials:
             loss = repr(t.loss) if math.isfinite(t.loss) else ""
-            writer.writerow([t.number, *t.values.values(), loss, t.seconds, t.problem])
+            values = (t.values[name] for name in names)
+            writer.writerow([t.number, *values, loss, t.seconds, t.problem])
 
 
 def draw(

@@ -11,12 +11,15 @@ import os
 import re
 import statistics
 
-from gbt_t5x.studies import runs
+from gbt_t5x.studies import commands, runs
 
 _Curve = runs.Curve  # names that the field `runs` does not hide
 _Curves = runs.Curves
-# Macros in which seeds of one configuration differ.
-_OF_A_SEED = re.compile(r"MODEL_DIR|\w*SEED|INITIAL_CHECKPOINT_PATH|" + runs.SCHEDULE)
+# Macros, and parameters, in which seeds of one configuration differ.
+_OF_A_SEED = re.compile(
+    rf"MODEL_DIR|\w*SEED|INITIAL_CHECKPOINT_PATH|{runs.SCHEDULE}"
+    r"|.*\.(model_dir|\w*seed|path|schedule)"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +49,12 @@ class Seeds:
                 )
             _check_task(first, run)
             _check_settings(first, run)
+        most = max(len(run.loss) for run in self.runs)
+        if len(self.loss) < most:
+            commands.say(
+                f"{self.label}: a run that was stopped and went on was evaluated at "
+                f"other steps; {len(self.loss)} of up to {most} are those of all seeds"
+            )
 
     @property
     def task(self) -> str:
@@ -154,14 +163,14 @@ def check(compared: Sequence[Seeds]) -> None:
 
 
 def _check_settings(one: runs.Run, other: runs.Run) -> None:
-    """Raises ValueError if macros differ; what a run does not tell is not compared."""
+    """Raises ValueError if settings differ; what a run does not tell is not compared."""
     if not (one.settings and other.settings):
         return
+    first, second = ({**run.settings, **run.parameters} for run in (one, other))
     names = [
         name
-        for name in {**one.settings, **other.settings}
-        if one.settings.get(name) != other.settings.get(name)
-        and not _OF_A_SEED.fullmatch(name)
+        for name in {**first, **second}
+        if first.get(name) != second.get(name) and not _OF_A_SEED.fullmatch(name)
     ]
     if names:
         raise ValueError(
