@@ -131,7 +131,6 @@ def _verify(restore_cfg: utils.RestoreCheckpointConfig) -> None:
 def _open(model_dir: str, saves: bool, sensitivity_dtype: str | None) -> None:
     """Locks the folder; sets aside what is newer than its newest whole checkpoint."""
     if saves:
-        os.makedirs(model_dir, exist_ok=True)
         _lock(model_dir)
     damaged: list[tuple[str, str]] = []
     steps = integrity.steps(model_dir)
@@ -202,11 +201,15 @@ def _free_name(folder: str, name: str) -> str:
 
 
 def _lock(model_dir: str) -> None:
-    """Locks the folder until the process ends. Its own lock stands in nobody's way."""
+    """Makes and locks the folder, until the process ends.
+
+    Its own lock stands in nobody's way.
+    """
     path = os.path.join(os.path.realpath(model_dir), _LOCK)
     if path in _locks and os.path.exists(path):
         return
     try:
+        os.makedirs(model_dir, exist_ok=True)
         f = open(path, "a+", encoding="utf-8")
     except OSError as e:
         raise ValueError(

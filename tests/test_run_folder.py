@@ -221,6 +221,13 @@ def test_optimizers_may_hold_an_infinite_number():
     assert run_folder.not_finite(state) == ["state/param_states/m", "target/w"]
 
 
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
+    (tmp_path / "file").touch()
+    message = f"MODEL_DIR='{tmp_path}/file/run' cannot be written: .* Set it to a folder"
+    with pytest.raises(ValueError, match=message):
+        run_folder._open(f"{tmp_path}/file/run", True, None)
+
+
 def test_a_sensitivity_that_is_not_finite_is_saved():
     """It is begun anew in the next step, as in a run that saves nothing there."""
     bad = np.array([np.nan, np.inf], np.float32)
