@@ -52,3 +52,19 @@ def check_count(macro: str, value: Any) -> None:
             f"{macro}={show(value)}: must be at least 1, a whole number up to "
             f"{_LARGEST_COUNT}: set {macro}"
         )
+
+
+def check_part(what: str, path: str, start: int, stop: int | None) -> None:
+    """Raises ValueError unless [start, stop) can be of a file.
+
+    Args:
+        what: has it.
+        path: of the file.
+        start: the first that is in it, from 0.
+        stop: the first that is not; None is the end.
+    """
+    if start < 0 or (stop is not None and stop <= start):
+        raise ValueError(
+            f"{what} has [{start}, {stop}) of {path}: must be 0 <= start < stop, or a "
+            "stop of None, the end"
+        )

@@ -13,6 +13,8 @@ import seqio
 from t5x import models, utils
 import tensorflow as tf
 
+from gbt_t5x import checks
+
 PAD_ID = 0  # the models mask it
 _SECONDS = 20.0  # that may pass without an example
 _FEWEST = 1000  # examples read before time is up
@@ -297,6 +299,23 @@ def one_epoch(
 def name_of(step: Callable) -> str:
     function = getattr(step, "func", step)
     return getattr(function, "__name__", type(function).__name__)
+
+
+def parts_of_files(
+    source: seqio.DataSource, split: str
+) -> list[tuple[str, int, int | None]]:
+    """(path, start, stop) of each file of a split, by a source's method `slices`.
+
+    [] of a source without one. A stop of None is the end.
+
+    Raises:
+        ValueError: a part that can be of no file.
+    """
+    find = getattr(source, "slices", None)
+    found = [*find(split)] if find else []
+    for part in found:
+        checks.check_part(f"{type(source).__name__}.slices({split!r})", *part)
+    return found
 
 
 @contextlib.contextmanager

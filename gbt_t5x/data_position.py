@@ -158,7 +158,7 @@ def _describe_source(task: seqio.Task, cfg: utils.DatasetConfig) -> str:
         found = ", ".join(map(_with_size, files))
     parts = [
         f"of {os.path.basename(path)} [{start}, {'end' if stop is None else stop})"
-        for path, start, stop in getattr(source, "slices", lambda _: [])(cfg.split)
+        for path, start, stop in data_checks.parts_of_files(source, cfg.split)
         if (start, stop) != (0, None)
     ]
     return ", ".join([found, *parts])

@@ -195,18 +195,10 @@ def slices(source: seqio.DataSource, split: str) -> list[Slice]:
         return _tfds_slices(source, split)
     if isinstance(source, seqio.FileDataSource):
         return [Slice(path) for path in source.list_shards(split)]
-    find = getattr(source, "slices", None)
-    found = [
+    return [
         Slice(path, start, END if stop is None else stop)
-        for path, start, stop in (find(split) if find else ())
+        for path, start, stop in data_checks.parts_of_files(source, split)
     ]
-    for part in found:
-        if not 0 <= part.start < part.stop:
-            raise ValueError(
-                f"{type(source).__name__}.slices({split!r}) has [{part.start}, "
-                f"{part.stop}) of {part.name}: must be 0 <= start < stop"
-            )
-    return found
 
 
 class _HugeSplits(dict):

@@ -45,14 +45,12 @@ def settings(base: optimizers.OptimizerDef, hyperparams: Iterable[str]) -> dict[
     """
     names = {name: _setting(base, name) for name in hyperparams if name in _SETTINGS}
     if in_adafactor_root(base, names):
-        epsilon = next(
-            (s for s in _SETTINGS["epsilon"] if hasattr(base.hyper_params, s)), None
-        )
-        if epsilon is None:
+        if not _found(base, "epsilon"):
             raise ValueError(
                 f"cannot learn decay_rate: {type(base.hyper_params).__name__} has no "
                 "setting of ε, below which the derivative overflows"
             )
+        epsilon = _setting(base, "epsilon")
         value = getattr(base.hyper_params, epsilon)
         if value < _SMALLEST_ADAFACTOR_EPSILON:
             raise ValueError(
@@ -94,9 +92,12 @@ def _ignores_rate(base: optimizers.OptimizerDef) -> bool:
     return not any(x is jaxpr.invars[0] for eqn in jaxpr.eqns for x in eqn.invars)
 
 
+def _found(base: optimizers.OptimizerDef, name: str) -> list[str]:
+    return [s for s in _SETTINGS[name] if hasattr(base.hyper_params, s)]
+
+
 def _setting(base: optimizers.OptimizerDef, name: str) -> str:
-    values = base.hyper_params
-    found = [s for s in _SETTINGS[name] if hasattr(values, s)]
+    values, found = base.hyper_params, _found(base, name)
     of = type(base).__name__
     if isinstance(base, optax_optimizer.OptaxOptimizer):
         of = type(values).__name__

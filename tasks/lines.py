@@ -9,6 +9,8 @@ import zlib
 
 import tensorflow as tf
 
+from gbt_t5x import checks
+
 # Tool -> what its files begin with, and how they are called.
 _TOOLS = {
     "gzip": (re.compile(rb"\x1f\x8b"), ".gz"),
@@ -43,13 +45,9 @@ def read(path: str | tf.Tensor) -> tf.data.Dataset:
 
 
 def check_bounds(splits: Mapping[str, Any]) -> None:
-    """Raises ValueError unless each (path, start, stop) is [start, stop) of a file."""
+    """Raises ValueError unless each (path, start, stop) can be of a file."""
     for name, (path, start, stop) in splits.items():
-        if start < 0 or (stop is not None and stop <= start):
-            raise ValueError(
-                f"split {name!r} is [{start}, {stop}) of {path}: must be 0 <= start < "
-                "stop, or a stop of None, the end"
-            )
+        checks.check_part(f"split {name!r}", path, start, stop)
 
 
 def damage(path: str) -> str | None:

@@ -5,14 +5,15 @@ how it was asked with status 2.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
 import math
 import os
 import pathlib
 import re
 import sys
 import time
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 # TensorFlow only opens files here: no log lines about its kernels.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -229,3 +230,16 @@ def duration(seconds: float) -> str:
 def now() -> float:
     """A clock for durations."""
     return time.monotonic()
+
+
+@contextlib.contextmanager
+def whole(file: pathlib.Path) -> Iterator[TextIO]:
+    """Opens a file to be written, whole or not at all, and makes its folder.
+
+    Lines end as they are written.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.name}.partial")
+    with partial.open("w", newline="", encoding="utf-8") as f:
+        yield f
+    partial.replace(file)

@@ -91,7 +91,7 @@ def train(
     Raises:
         ValueError: a folder was made by another command, or one works there, and then
             nothing is trained; or a run failed, after the others have ended.
-        KeyboardInterrupt: at Ctrl-C or SIGTERM, when the runs have stopped.
+        KeyboardInterrupt: at Ctrl-C, SIGTERM or SIGHUP, when the runs have stopped.
     """
     names = [variant.name for variant in variants]
     if len(set(names)) < len(names) or jobs < 1 or not seeds:
@@ -284,7 +284,8 @@ class _Planned:
 
     def check(self) -> None:
         """Raises ValueError if another command has made the folder."""
-        before = self.state().get("arguments")
+        state = self.state()
+        before = state.get("arguments")
         if before is None:
             if self.folder.is_dir() and any(self.folder.iterdir()):
                 raise ValueError(
@@ -301,7 +302,7 @@ class _Planned:
                 f"{there or 'nothing'} where this one has {here or 'nothing'}: name "
                 "another folder, or remove it"
             )
-        elif self.state().get("gin", self.gin()) != self.gin():
+        elif state.get("gin", self.gin()) != self.gin():
             raise ValueError(
                 f"{self.folder} was trained when {', '.join(self.gin_files())}, or what "
                 "they include, bound something else: name another folder, or remove it"
@@ -349,10 +350,8 @@ class _Planned:
 
 def write_json(file: pathlib.Path, content: Any) -> None:
     """Writes a file, whole or not at all, and its folder."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.name}.partial")
-    partial.write_text(f"{json.dumps(content, indent=1)}\n")
-    partial.replace(file)
+    with commands.whole(file) as f:
+        f.write(f"{json.dumps(content, indent=1)}\n")
 
 
 def _arguments(gin_files: Sequence[str], bindings: Sequence[str]) -> list[str]:

@@ -139,11 +139,9 @@ def _falls(guided: Sequence[measured.Run]) -> list[bool]:
     return [max(x) < RISE and x[-1] < RISE * min(x) for x in _alphas(guided)]
 
 
-def _ends(cells: Sequence[Sequence[float]], digits: int = 4) -> str:
+def _ends(cells: Sequence[Sequence[float]]) -> str:
     """The lowest and the highest of some differences."""
-    low, high = (
-        repeats.with_error(f(cells, key=statistics.fmean), digits) for f in (min, max)
-    )
+    low, high = (repeats.with_error(f(cells, key=statistics.fmean)) for f in (min, max))
     return low if low == high else f"{low} to {high}"
 
 
@@ -267,22 +265,20 @@ def _against_a_search(results: measured.Results) -> list[Evidence]:
     return [*found, *(_beside_a_search(results, corpus) for corpus in corpora)]
 
 
+def searched(results: measured.Results, corpus: str) -> list[str]:
+    """The columns that Table 2 has of a corpus, in the paper's order."""
+    there = results.distinct("table_2", "learned", corpus=corpus)
+    return [learned for learned in LEARNED if learned in there]
+
+
 def _beside_a_search(results: measured.Results, corpus: str) -> Evidence:
     """What tuning η̂ gives, and what guidance takes."""
     tuned, slower = [], []
-    there = results.distinct("table_2", "learned", corpus=corpus)
-    for learned in filter(there.__contains__, LEARNED):
+    for learned in searched(results, corpus):
         of = functools.partial(results.by_seed, "table_2", corpus=corpus, learned=learned)
-        untuned, best, trials = (
-            of(metric, row=row)
-            for metric, row in (
-                ("bleu", "guided"),
-                ("bleu", "guided_tuned"),
-                ("runs", "guided_tuned"),
-            )
-        )
-        gain = repeats.with_error(differences(best, untuned), 1)
-        tuned.append(f"{SYMBOLS[learned]} {gain}")
+        gain = differences(of("bleu", row="guided_tuned"), of("bleu", row="guided"))
+        trials = of("runs", row="guided_tuned")
+        tuned.append(f"{SYMBOLS[learned]} {repeats.with_error(gain, 1)}")
         seconds = [next(iter(of("seconds", row=r).values())) for r in ("guided", "base")]
         slower.append(f"{SYMBOLS[learned]} {seconds[0] / seconds[1]:.2f}")
     (number, *_) = trials.values()
@@ -301,10 +297,8 @@ def _one_alone_on_t5(results: measured.Results) -> list[Evidence]:
     others = [r for r in results.figure("figure_F3") if r.name != base.name]
     alone = _against(base, others)
     both = _against(*results.compared("figure_3"))
-    little = (
-        max(abs(statistics.fmean(x)) for x in alone)
-        < -min(map(statistics.fmean, both)) / 2
-    )
+    of_alone, of_both = ([*map(statistics.fmean, x)] for x in (alone, both))
+    little = max(map(abs, of_alone)) < -min(of_both) / 2
     return [
         Evidence(f"α alone only falls in {_count(falls)} runs.", _share(falls)),
         Evidence(

@@ -20,7 +20,7 @@ import pathlib
 import statistics
 from typing import Any
 
-from gbt_t5x.studies import runs
+from gbt_t5x.studies import commands, runs
 
 COLUMNS: Mapping[str, Sequence[str]] = {
     "figure": ("run", "learned", "eta", "beta1", "seed", "quantity", "step", "value"),
@@ -67,13 +67,11 @@ def write(folder: pathlib.Path, name: str, rows: Sequence[Row]) -> pathlib.Path:
         name: of the file, without its suffix.
         rows: have its columns.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    file, part = folder / f"{name}.csv", folder / f"{name}.csv.part"
-    with part.open("w", newline="") as f:
+    file = folder / f"{name}.csv"
+    with commands.whole(file) as f:
         writer = csv.DictWriter(f, columns(name), lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: "" if v is None else v for k, v in r.items()} for r in rows)
-    part.replace(file)  # so that a file is there whole, or not
     return file
 
 

@@ -323,8 +323,7 @@ def _table_2(results: measured.Results) -> list[Table]:
 
 def _searched(results: measured.Results, corpus: str) -> Table:
     cells = []
-    there = results.distinct("table_2", "learned", corpus=corpus)
-    of_columns = [learned for learned in claims.LEARNED if learned in there]
+    of_columns = claims.searched(results, corpus)
     of = functools.partial(results.by_seed, "table_2", corpus=corpus)
     for kind, name in _ROWS.items():
         columns = {
