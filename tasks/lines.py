@@ -24,7 +24,8 @@ _opened: collections.deque[str] = collections.deque(maxlen=64)
 def read(path: str | tf.Tensor) -> tf.data.Dataset:
     """(number from 1, line) of every line of a file.
 
-    TensorFlow ends a line at a line feed, and drops carriage returns, also inside.
+    TensorFlow 2.21 ends a line at a line feed, and drops carriage returns, also inside
+    (findings/tensorflow_inner_carriage_return.sh).
 
     Raises:
         ValueError: its name does not say how it is compressed, or it is not by gzip. In a
