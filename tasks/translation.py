@@ -164,9 +164,13 @@ def bleu(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]
 
     Signature: nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp
 
+    Raises:
+        ValueError: there are more of the ones than of the others.
+
     >>> bleu(["the cat sat on the mat"], ["the cat sat on the mat"])["bleu"]
     100.0
     """
+    _check_pairs(targets, predictions)
     score = sacrebleu.corpus_bleu(predictions, [targets]).score
     return {"bleu": round(score, 10)}  # what is perfect is 100.00000000000004 otherwise
 
@@ -176,11 +180,21 @@ def chrf(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]
 
     Signature: nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no
 
+    Raises:
+        ValueError: there are more of the ones than of the others.
+
     >>> chrf(["the cat sat on the mat"], ["the cat sat on the mat"])["chrf"]
     100.0
     """
+    _check_pairs(targets, predictions)
     score = sacrebleu.corpus_chrf(predictions, [targets]).score
     return {"chrf": round(score, 10)}
+
+
+def _check_pairs(targets: Sequence[str], predictions: Sequence[str]) -> None:
+    # sacrebleu 2.6.0 leaves out what has no partner: findings/sacrebleu_uneven_lists.sh
+    if len(targets) != len(predictions):
+        raise ValueError(f"{len(predictions)} predictions of {len(targets)} targets.")
 
 
 def add_tasks(

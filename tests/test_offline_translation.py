@@ -115,3 +115,9 @@ def test_vocabulary_writes_what_is_evaluated(language, offline_vocabularies):
     texts = [text for s in ("validation", "test") for pair in splits[s] for text in pair]
     whole = [vocabulary.decode(vocabulary.encode(text)) == text for text in texts]
     assert np.mean(whole) > 0.99
+
+
+@pytest.mark.parametrize("metric", ["bleu", "chrf"])
+def test_what_has_no_partner_is_not_left_out(metric):
+    with pytest.raises(ValueError, match=r"^1 predictions of 2 targets\.$"):
+        getattr(translation, metric)(["a b c d", "e f g h"], ["a b c d"])
