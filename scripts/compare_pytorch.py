@@ -28,6 +28,8 @@ import jax
 import numpy as np
 import tqdm
 
+from gbt_t5x.studies import commands
+
 GIN_FILE = "gin/quickstart_baseline.gin"
 MODELS = {"small": [], "t5_60m": [*benchmark.T5_60M, *benchmark.ON_TWO_CORES]}
 NO_YNNPACK = "--xla_cpu_experimental_ynn_fusion_type="
@@ -157,7 +159,7 @@ def table(model: str, seconds: dict[str, list[float]]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pytorch", metavar="PYTHON", help="with torch and transformers")
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=commands.number(int), default=20)
     parser.add_argument("--model", choices=MODELS, action="append", help="default: all")
     parser.add_argument("--serve", choices=MODELS, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
@@ -172,4 +174,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

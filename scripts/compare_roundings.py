@@ -23,6 +23,7 @@ import numpy as np
 import tqdm
 
 from gbt_t5x import rounding
+from gbt_t5x.studies import commands
 
 NEXT_BATCH = ["include 'gin/guidance/next_batch.gin'", "SENSITIVITY_DTYPE = 'float32'"]
 DTYPES = [dtype for dtype in rounding.DTYPES if dtype != "float32"]
@@ -71,7 +72,7 @@ def measure(gin_file: str, steps: int, bindings: Sequence[str]) -> dict[str, np.
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("gin_file")
-    parser.add_argument("steps", type=int)
+    parser.add_argument("steps", type=commands.number(int))
     parser.add_argument("bindings", nargs="*")
     args = parser.parse_args(argv)
     logging.set_verbosity(logging.ERROR)  # seqio warns that tasks are not cached
@@ -83,4 +84,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

@@ -3,7 +3,8 @@
 #
 # Command: scripts/environment.sh [--dev]
 #   --dev: what tests, style, the site, notebooks and seqio's cache take, too.
-# Requires: Python 3.11 or 3.12 as python3, or named by PYTHON, and a package index.
+# Requires: Linux on x86-64, Python 3.11 or 3.12 as python3, or named by PYTHON, and a
+#   package index.
 # Cost: a minute or two and 2.5 GB the first time, 2.9 GB with --dev, then none.
 # A T5X installed into .venv over the embedded t5x is left there.
 set -euo pipefail
@@ -14,6 +15,10 @@ fail() { say "$*" >&2 && exit 1; }
 
 if (($# > 1)) || [[ ${1:---dev} != --dev ]]; then
     fail "unknown arguments $*: only --dev is known"
+fi
+# TensorFlow for CPUs alone and tensorflow-text have no wheels of these versions elsewhere.
+if [[ $(uname -sm) != "Linux x86_64" ]]; then
+    fail "needs Linux on x86-64, and this is $(uname -sm)"
 fi
 exec 9<scripts/environment.sh
 flock 9 # only one of two that start together installs

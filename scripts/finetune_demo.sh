@@ -9,11 +9,11 @@
 #   often each task is fine-tuned, with other seeds; 1 unless set.
 set -euo pipefail
 runs=$(realpath -m "${FINETUNE_DEMO_DIR:-$(dirname "${BASH_SOURCE[0]}")/../runs/finetune_demo}")
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-
-scripts/environment.sh
-export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 # fewer page faults: shorter steps
-python=.venv/bin/python
+if [[ ! ${REPEATS:=1} =~ ^[1-9][0-9]*$ ]]; then
+    echo "finetune_demo.sh: REPEATS is $REPEATS, which is no number of 1 or more" >&2
+    exit 2
+fi
+. "$(dirname "${BASH_SOURCE[0]}")/demo.sh"
 pretraining=1000 # steps
 finetuning=500
 
@@ -26,7 +26,7 @@ done
 
 for task in offline_kind offline_module offline_questions; do
     for run in baseline guided; do
-        for ((repeat = 0; repeat < ${REPEATS:-1}; repeat++)); do
+        for ((repeat = 0; repeat < REPEATS; repeat++)); do
             folder="$runs/finetuned/$run/$task/$repeat"
             echo "== $task after $run: gin/quickstart_finetune_baseline.gin -> $folder"
             $python -m t5x.train --gin_file=gin/quickstart_finetune_baseline.gin \

@@ -12,6 +12,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/environment.sh
 python=.venv/bin/python
 export GBT_T5X_DATA_DIR="${GBT_T5X_DATA_DIR:-data}"
+if [[ " $* " == *" --help "* ]]; then
+    exec $python -m gbt_t5x.studies.paper --help
+fi
 pairs=(de fi lt)
 [[ " $* " == *" --quick "* ]] && pairs=(de fi)
 for pair in "${pairs[@]}"; do

@@ -7,11 +7,7 @@
 #   runs/quickstart or in the folder that QUICKSTART_DIR names.
 set -euo pipefail
 runs=$(realpath -m "${QUICKSTART_DIR:-$(dirname "${BASH_SOURCE[0]}")/../runs/quickstart}")
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-
-scripts/environment.sh
-export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 # fewer page faults: shorter steps
-python=.venv/bin/python
+. "$(dirname "${BASH_SOURCE[0]}")/demo.sh"
 
 for run in baseline guided recipe; do
     echo "== $run: gin/quickstart_$run.gin -> $runs/$run (removed first)"

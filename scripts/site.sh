@@ -5,6 +5,10 @@
 # Cost: half a minute. Needs no network once .venv is there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+if [[ $# -gt 1 || ${1:-} == -* ]]; then
+    sed -n '/^# /,/^set /s/^# \{0,1\}//p' "$0"
+    exit 2
+fi
 
 scripts/environment.sh --dev
 export JAX_PLATFORMS=cpu TF_CPP_MIN_LOG_LEVEL=3

@@ -309,7 +309,7 @@ def say(line: str) -> None:
 
 
 def checks(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], str]]]:
-    folder, rng = pathlib.Path(args.folder).resolve(), random.Random(args.seed)
+    folder, rng = args.folder.resolve(), random.Random(args.seed)
     whole = folder / "whole"
     yield "a whole run", lambda: f"{train(whole).seconds():.0f} s"
     yield "killed", lambda: kill(folder, whole, args.kills, args.terms, rng)
@@ -321,13 +321,17 @@ def checks(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], str]]]:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder")
+    parser.add_argument("folder", type=pathlib.Path, help="emptied first")
     for name, default in (("kills", 30), ("terms", 5), ("flips", 200), ("steps", 5000)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
+    mark = args.folder / "soak"
+    if args.folder.exists() and not mark.exists() and os.listdir(args.folder):
+        parser.error(f"{args.folder} has files that are not of this script")
     shutil.rmtree(args.folder, ignore_errors=True)
     os.makedirs(args.folder)
+    mark.touch()
     # What one process has compiled, no other compiles again.
     os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.abspath(f"{args.folder}/xla")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"

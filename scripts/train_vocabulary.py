@@ -26,6 +26,7 @@ import tensorflow as tf
 import tqdm
 
 from gbt_t5x import data_checks
+from gbt_t5x.studies import commands
 from gbt_t5x.tasks import translation
 
 _MODULES = tuple(
@@ -118,7 +119,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", required=True, metavar="NAME")
     parser.add_argument(
-        "--size", type=int, metavar="IDS", help="of the vocabulary; the task's by default"
+        "--size",
+        type=commands.number(int),
+        metavar="IDS",
+        help="of the vocabulary; the task's by default",
     )
     parser.add_argument(
         "--sample",

@@ -7,11 +7,7 @@
 #   TRANSLATE_DEMO_DIR names. DIRECTION chooses the direction, de_en unless set.
 set -euo pipefail
 runs=$(realpath -m "${TRANSLATE_DEMO_DIR:-$(dirname "${BASH_SOURCE[0]}")/../runs/translate_demo}")
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-
-scripts/environment.sh
-export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 # fewer page faults: shorter steps
-python=.venv/bin/python
+. "$(dirname "${BASH_SOURCE[0]}")/demo.sh"
 export GBT_T5X_DATA_DIR="$runs/data"
 direction=${DIRECTION:-de_en}
 files=gin/offline_translation

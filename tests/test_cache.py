@@ -23,7 +23,7 @@ def cache_dir(tmp_path_factory):
         "seqio.scripts.cache_tasks_main",
         *("--module_import=text_runs", f"--tasks={text_runs.TASK}"),
         *(f"--output_cache_dir={folder}", "--min_shards=2"),
-        cwd=folder,  # not the repository, whose folder gin/ is not the library
+        cwd=folder,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return folder

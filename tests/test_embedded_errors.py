@@ -112,6 +112,18 @@ def test_other_errors_keep_their_traceback():
             raise fault
 
 
+def test_errors_of_gin_are_one_line():
+    faults = {
+        "Unable to parse value. (line 1): MODEL_DIR=/tmp/run (a text is in quotes, on a "
+        r"command line --gin.NAME=\"VALUE\")": ([], ["MODEL_DIR=/tmp/run"]),
+        "Unable to open file: a.gin. Searched config paths: ['', '.'].": (["a.gin"], []),
+    }
+    for line, (files, bindings) in faults.items():
+        with pytest.raises(SystemExit) as ended, gin_utils._short_errors():
+            gin_utils.parse_gin_flags(["."], files, bindings)
+        assert ended.value.code == f"error: {line}"
+
+
 def test_the_message_of_an_error_comes_alone(tmp_path):
     arguments = [
         "--gin_file=gin/quickstart_guided.gin",

@@ -165,3 +165,15 @@ def test_unknown_arguments_are_refused(environment, arguments):
     result, lists = environment(*arguments)
     assert result.returncode == 1 and not lists
     assert "only --dev is known" in result.stderr
+
+
+def test_another_system_is_refused_in_one_line(install, tmp_path, monkeypatch):
+    uname = tmp_path / "uname"
+    uname.write_text("#!/bin/sh\necho Darwin arm64\n")
+    uname.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    result = install("Python 3.11.7")
+    assert result.returncode == 1
+    assert result.stderr == (
+        "environment: needs Linux on x86-64, and this is Darwin arm64\n"
+    )

@@ -192,6 +192,29 @@ def test_failures_may_be_recorded(diverged, folder, capfd):
     assert len(ran(folder)["c/0"]) == 2
 
 
+@pytest.mark.parametrize("failures", [None, {}])
+def test_a_mistake_of_all_ends_a_study(failures, folder):
+    alike = [launch.Variant(name, [], ["FAIL = 1"]) for name in "abcd"]
+    with pytest.raises(ValueError, match="two runs failed alike: b/0: status 1, er"):
+        launch.train(alike, folder, failures=failures)
+    assert ran(folder).keys() == {"a/0", "b/0"}
+
+
+@pytest.mark.parametrize("second", ["FAIL = 2", "KILL = 1", "FAIL = 1"])
+def test_faults_of_their_own_do_not(second, folder):
+    """Nor the same one, where a run has ended before."""
+    settings = ["FAIL = 1", second, "FAIL = 1"]
+    others = [
+        launch.Variant(name, [], [x]) for name, x in zip("abc", settings, strict=True)
+    ]
+    if second == "FAIL = 1":
+        others.insert(0, launch.Variant("done", []))
+        launch.train(others[:1], folder)
+    failures = {}
+    launch.train(others, folder, failures=failures)
+    assert failures.keys() == {folder / f"{name}/0" for name in "abc"}
+
+
 def test_a_run_that_is_killed_says_by_which_signal(folder):
     killed = [launch.Variant("a", [], ["KILL = 1"])]
     with pytest.raises(ValueError, match=r"a/0: signal 9 \(Killed\), no output "):

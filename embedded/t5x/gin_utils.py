@@ -118,10 +118,12 @@ def _short_errors() -> Iterator[None]:
         text = re.sub("^No bindings .* '(.*)/macro'", r"set \1", text)
         if isinstance(error, SyntaxError):
             text += f": {error.text}"
-        name = re.match(r"[\w.]+(?==)", text)
-        bound = rf"\b{name[0]} = %(\w+)" if name else "$^"
-        macros = sorted(set(re.findall(bound, gin.config_str(10_000))))
-        sys.exit(f"error: {text.strip()}" + f" ({', '.join(macros)})" * bool(macros))
+        if text.startswith("Unable to parse value"):
+            text += r" (a text is in quotes, on a command line --gin.NAME=\"VALUE\")"
+        if name := re.match(r"[\w.]+(?==)", text):
+            bound = re.findall(rf"\b{name[0]} = %(\w+)", gin.config_str(10_000))
+            text += f" ({', '.join(sorted(set(bound)))})" * bool(bound)
+        sys.exit(f"error: {text.strip()}")
 
 
 def run(main: Callable) -> None:

@@ -90,7 +90,8 @@ def train(
 
     Raises:
         ValueError: a folder was made by another command, or one works there, and then
-            nothing is trained; or a run failed, after the others have ended.
+            nothing is trained; the first two runs failed alike, though not since they
+            diverged, and no more are begun; or a run failed, after the others have ended.
         KeyboardInterrupt: at Ctrl-C, SIGTERM or SIGHUP, when the runs have stopped.
     """
     names = [variant.name for variant in variants]
@@ -179,7 +180,7 @@ def _run(
         run.check()
     progress = progress or commands.Progress(len(planned), "runs", jobs)
     failed: dict[pathlib.Path, str] = {}
-    left = []
+    left, ended = [], []
     for run in planned:
         diverged = run.diverged() if failures is not None else ""
         if diverged:
@@ -196,6 +197,9 @@ def _run(
             if problem:
                 failed[futures[future].folder] = problem
             progress.done(f"{name} failed: {problem}" if problem else name, seconds)
+            ended.append(problem.rpartition(" (")[0])  # without the log
+            if len(ended) == 2 < len(left) == len(planned) and _is_mistake(*ended):
+                raise ValueError(f"the first two runs failed alike: {name}: {problem}")
     if failures is not None:
         failures.update(failed)
     elif failed:
@@ -211,6 +215,11 @@ def _run(
 def is_divergence(problem: str) -> bool:
     """Whether what went wrong with a run is that its loss or state was not finite."""
     return _NOT_FINITE in problem
+
+
+def _is_mistake(problem: str, other: str) -> bool:
+    """Whether what went wrong with two runs will go wrong with all."""
+    return bool(problem) and problem == other and not is_divergence(problem)
 
 
 def seconds(model_dir: pathlib.Path) -> float:

@@ -1,0 +1,15 @@
+# How the demos begin: each sources this, and is ended by it for arguments that it does not take.
+#
+# Provides: the repository as the current folder, .venv, and `python`.
+for argument; do
+    if [[ $argument != --gin.*=* ]]; then
+        sed -n '/^# /,/^set /s/^# \{0,1\}//p' "$0"
+        [[ $argument == --help ]] && exit
+        echo "$(basename "$0"): unknown argument $argument" >&2
+        exit 2
+    fi
+done
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+scripts/environment.sh
+export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 # fewer page faults: shorter steps
+python=.venv/bin/python
