@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import hashlib
 import json
 import os
+import tempfile
 from typing import Any
 
 from absl import logging
@@ -54,21 +55,32 @@ def get_dataset(
 
     Raises:
         ValueError: the newest checkpoint in `model_dir` is of other data, or has no
-            position; or the position cannot be saved.
+            position; the position cannot be saved; or a switch is not True or False.
     """
-    identity = describe(cfg, num_shards)
+    switches = {
+        "RESTART_CHANGED_DATA": restart_changed,
+        "SAVE_DATA_POSITION": save_position,
+    }
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name}={value!r}: must be True or False")
+    tasks = data_checks.tasks_with_split(cfg)
+    with data_checks.reading(tasks, cfg.split):
+        identity = describe(cfg, num_shards)
     newest = _newest(epath.Path(model_dir)) if save_position else None
     if newest:
         _check_has_position(newest)
-        if not restart_changed:
-            _check_position(newest, identity)
-    tasks = data_checks.tasks_with_split(cfg)
+        changed = _changes_since(newest, identity)
+        if changed and not restart_changed:
+            raise ValueError(_changed(*changed))
     with data_checks.reading(tasks, cfg.split):
         dataset = utils.get_dataset(cfg, shard_id, num_shards, feature_converter_cls)
     if not save_position:
         return dataset
     _check_stateless(dataset, identity["mixture_or_task_name"])
-    return _RunIterator(dataset, tasks, identity, model_dir, restart_changed)
+    return _RunIterator(
+        dataset, tasks, identity, model_dir, restart_changed, is_new=newest is None
+    )
 
 
 class _RunIterator(dataset_iterator.TfDatasetIterator):
@@ -81,31 +93,59 @@ class _RunIterator(dataset_iterator.TfDatasetIterator):
         identity: Mapping[str, Any],
         model_dir: str,
         restart_changed: bool,
+        is_new: bool,
     ):
         super().__init__(dataset, checkpoint=True)
         self._tasks = tasks
         self._identity = identity
         self._model_dir = epath.Path(model_dir).resolve()
         self._restart_changed = restart_changed
+        self._given = 0  # batches
+        self._start = tempfile.TemporaryDirectory() if is_new else None
 
     def __next__(self) -> Any:
+        if self._start and not self._given:
+            super().save(epath.Path(self._start.name) / "start")
+        self._given += 1
         with data_checks.reading(self._tasks, self._identity["split"]):
             return super().__next__()
 
     def save(self, filename: epath.Path) -> None:
-        super().save(filename)
+        # T5X saves a new run before its first step, and has looked at a batch by then:
+        # clu 0.0.12 saves the position behind it, findings/clu_peeked_position.sh.
+        if self._start and self._given == 1:
+            for part in epath.Path(self._start.name).iterdir():
+                end = part.name.removeprefix("start")
+                part.copy(f"{os.fspath(filename)}{end}", overwrite=True)
+        else:
+            super().save(filename)
+        self._start = None
         _file(filename).write_text(json.dumps(self._identity, indent=1))
 
     def restore(self, filename: epath.Path) -> None:
-        if not epath.Path(filename).resolve().is_relative_to(self._model_dir):
+        filename = epath.Path(filename)
+        if not filename.resolve().is_relative_to(self._model_dir):
             logging.warning("%s is not of this run: the data starts anew", filename)
             return
-        if changes := _changes(_file(filename), self._identity):
-            if not self._restart_changed:
-                raise ValueError(_changed(_file(filename), changes))
-            logging.warning("%s: the data starts anew: %s", filename, changes)
-            return
-        super().restore(filename)
+        self._start = None
+        file = _file(filename)
+        changes = _changes(file, self._identity)
+        if not tf.io.gfile.exists(
+            f"{os.fspath(filename)}.index"
+        ):  # other hosts' are there
+            missing = file, f"{filename.name} is missing"
+            checkpoints = [x.parent for x in filename.parents if x.name == "dataset"]
+            found = [_changes_since(x, self._identity) for x in checkpoints[:1]]
+            file, changes = next(filter(None, found), missing)
+        if not changes:
+            try:
+                return super().restore(filename)
+            except (tf.errors.OpError, AssertionError) as error:
+                changes = f"TensorFlow cannot restore it: {str(error).splitlines()[0]}"
+                self.reset()
+        if not self._restart_changed:
+            raise ValueError(_changed(file, changes))
+        logging.warning("%s: the data starts anew: %s", filename, changes)
 
 
 def describe(cfg: utils.DatasetConfig, num_shards: int) -> dict[str, Any]:
@@ -118,6 +158,8 @@ def describe(cfg: utils.DatasetConfig, num_shards: int) -> dict[str, Any]:
         if isinstance(provider, seqio.Mixture)
         else {},
         "sources": {task.name: _describe_source(task, cfg) for task in tasks},
+        "folders": {task.name: _folder(task, cfg) for task in tasks},
+        "vocabularies": {task.name: _describe_vocabularies(task) for task in tasks},
         "preprocessors": {
             task.name: [data_checks.name_of(step) for step in task.preprocessors]
             for task in tasks
@@ -164,6 +206,31 @@ def _describe_source(task: seqio.Task, cfg: utils.DatasetConfig) -> str:
     return ", ".join([found, *parts])
 
 
+def _folder(task: seqio.Task, cfg: utils.DatasetConfig) -> str | None:
+    """Where the files are, if a position in them has their paths."""
+    source = task.source
+    if cfg.use_cached and task.supports_caching:
+        return task.cache_dir
+    if isinstance(source, seqio.TfdsDataSource):
+        return os.fspath(source.tfds_dataset._get_builder(cfg.split).data_path)
+    if isinstance(source, seqio.FileDataSource):
+        folders = {os.path.dirname(file) for file in source.list_shards(cfg.split)}
+        return os.path.commonprefix(sorted(folders))
+    return None
+
+
+def _describe_vocabularies(task: seqio.Task) -> dict[str, str]:
+    """Feature -> what makes its ids."""
+    described = {}
+    for name, feature in task.output_features.items():
+        vocabulary = feature.vocabulary
+        text = f"{type(vocabulary).__name__} of {vocabulary.vocab_size} ids"
+        if model := getattr(vocabulary, "sp_model", None):
+            text += f", digest {hashlib.sha256(model).hexdigest()[:16]}"
+        described[name] = text + ", EOS" * feature.add_eos
+    return described
+
+
 def _with_size(file: str) -> str:
     size = ""
     if tf.io.gfile.exists(file):
@@ -188,11 +255,10 @@ def _changes(file: epath.Path, identity: Mapping[str, Any]) -> str:
         before = json.loads(file.read_text())
     except ValueError as error:
         raise ValueError(f"{file} is damaged: {error}") from error
-    names = sorted(identity.keys() | before.keys())
     return "; ".join(
-        f"{name} was {before.get(name)!r}, is {identity.get(name)!r}"
-        for name in names
-        if before.get(name) != identity.get(name)
+        f"{name} was {value!r}, is {identity.get(name)!r}"
+        for name, value in sorted(before.items())
+        if value != identity.get(name)
     )
 
 
@@ -224,8 +290,10 @@ def _check_has_position(checkpoint: epath.Path) -> None:
         )
 
 
-def _check_position(checkpoint: epath.Path, identity: Mapping[str, Any]) -> None:
-    """Raises ValueError if a checkpoint's position is in other data."""
+def _changes_since(
+    checkpoint: epath.Path, identity: Mapping[str, Any]
+) -> tuple[epath.Path, str] | None:
+    """The description of a position, of any process, and how the data differs from it."""
     folder = checkpoint / "dataset"
     found = [*folder.glob("*.json"), *folder.glob("*/*.json")]  # of a process
     for file in sorted(found)[:1]:
@@ -234,7 +302,8 @@ def _check_position(checkpoint: epath.Path, identity: Mapping[str, Any]) -> None
         except ValueError:  # damaged, as what is beside it may be
             continue
         if changes:
-            raise ValueError(_changed(file, changes))
+            return file, changes
+    return None
 
 
 def _check_stateless(dataset: tf.data.Dataset, name: str) -> None:

@@ -18,6 +18,7 @@ _TOOLS = {
     "xz": (re.compile(rb"\xfd7zXZ\0"), ".xz"),
     "zstd": (re.compile(rb"\x28\xb5\x2f\xfd"), ".zst"),
 }
+_BUFFER = 1 << 18  # bytes, as tf.data.TextLineDataset
 _opened: collections.deque[str] = collections.deque(maxlen=64)
 
 
@@ -25,7 +26,8 @@ def read(path: str | tf.Tensor) -> tf.data.Dataset:
     """(number from 1, line) of every line of a file.
 
     TensorFlow 2.21 ends a line at a line feed, and drops carriage returns, also inside
-    (findings/tensorflow_inner_carriage_return.sh).
+    (findings/tensorflow_inner_carriage_return.sh). The file may move: a position in these
+    lines has no path, where one in tf.data.TextLineDataset has.
 
     Raises:
         ValueError: its name does not say how it is compressed, or it is not by gzip. In a
@@ -42,7 +44,13 @@ def read(path: str | tf.Tensor) -> tf.data.Dataset:
             tf.numpy_function(_is_damaged, [path], tf.bool, stateful=False), ()
         )
     )
-    return tf.data.TextLineDataset(path, kind).enumerate(1).concatenate(end)
+    found = tf.data.experimental.from_variant(
+        tf.raw_ops.TextLineDataset(
+            filenames=path, compression_type=kind, buffer_size=_BUFFER
+        ),
+        tf.TensorSpec((), tf.string),
+    )
+    return found.enumerate(1).concatenate(end)
 
 
 def check_bounds(splits: Mapping[str, Any]) -> None:

@@ -88,14 +88,15 @@ class TextFileSource(seqio.DataSource):
                 f"{files[0]} has {wanted} documents or fewer, of which split {split!r} "
                 f"needs document {wanted + 1}: add some to it"
             )
-        starts = [start, *[0] * (len(files) - 1)]
-        paths = tf.data.Dataset.from_tensor_slices((files, tf.constant(starts, tf.int64)))
+        paths = tf.constant(files)
+        starts = tf.constant([start, *[0] * (len(files) - 1)], tf.int64)
+        order = tf.data.Dataset.range(len(files))  # a position in it has no paths
         if shard_info:
-            paths = paths.shard(shard_info.num_shards, shard_info.index)
+            order = order.shard(shard_info.num_shards, shard_info.index)
         if shuffle:
-            paths = paths.shuffle(len(files), seed=seed)
-        found = paths.interleave(
-            lambda path, first: _lines(path).skip(first), cycle_length=_OPEN_FILES
+            order = order.shuffle(len(files), seed=seed)
+        found = order.interleave(
+            lambda i: _lines(paths[i]).skip(starts[i]), cycle_length=_OPEN_FILES
         )
         if stop is not None:
             found = found.take(stop - start)

@@ -10,7 +10,7 @@ import seqio
 from t5x import models, partitioning, train as train_script, utils
 
 from gbt_t5x import data_position
-from gbt_t5x.tasks import tsv
+from gbt_t5x.tasks import text_files, tsv
 import gin_runs
 import small_tasks
 import text_runs
@@ -19,6 +19,13 @@ CONVERTER = models.EncoderDecoderModel.FEATURE_CONVERTER_CLS
 COPY = small_tasks.task("copy")
 OTHER = small_tasks.task("other", [f"OTHER {text}" for text in small_tasks.TEXTS])
 CUT = small_tasks.task("copy", steps=[small_tasks.copied, lambda dataset: dataset])
+FEWER = small_tasks.task(
+    "copy",
+    features={
+        name: small_tasks.feature(seqio.ByteVocabulary(extra_ids=50))
+        for name in small_tasks.LENGTHS
+    },
+)
 CFG = small_tasks.dataset_cfg(COPY, pack=False)  # it builds faster
 POSITION = "train_ds-000-of-001"
 
@@ -39,6 +46,7 @@ CHANGES = {
     "seed": {"seed": 1},
     "shuffle": {"shuffle": False},
     "trim_output_features": {"trim_output_features": False},
+    "vocabularies": {"mixture_or_task_name": FEWER},
 }
 
 
@@ -158,6 +166,69 @@ def test_files_and_the_size_of_few_are_compared(tmp_path):
     assert sources("*")["lines"].startswith("21 files, a.txt to b9.txt (digest ")
 
 
+def files_cfg(source, *steps):
+    task = small_tasks.task("files", source=source, **{"steps": steps} if steps else {})
+    return small_tasks.dataset_cfg(task, pack=False)
+
+
+def documents(folder):
+    """More files than are open at once. Their first letter tells the folder."""
+    for i in range(24):
+        lines = [f"{folder.name} {i} {line}\n" for line in range(60)]
+        (folder / f"{i:02}.txt").write_text("".join(lines))
+    files = text_files.Documents(f"{folder}/*.txt")
+    return files_cfg(text_files.TextFileSource({"train": files}))
+
+
+def pairs(folder):
+    lines = [f"{folder.name} {line}\t{folder.name} {line}\n" for line in range(1440)]
+    (folder / "pairs.tsv").write_text("".join(lines))
+    lines = {"train": tsv.Lines(f"{folder}/pairs.tsv")}
+    return files_cfg(tsv.TsvSource(lines, ("inputs", "targets")), lambda dataset: dataset)
+
+
+def texts(batches, count):
+    return [
+        small_tasks.VOCABULARY.decode(row.tolist())
+        for batch in rows(batches, count)
+        for row in batch
+    ]
+
+
+@pytest.mark.parametrize("files", [documents, pairs])
+def test_files_may_move(files, tmp_path):
+    """No position in them has a path, but what was read is of the old ones."""
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+    model_dir = tmp_path / "run"
+    batches = iterator(files(tmp_path / "a"), model_dir)
+    rows(batches, 3)
+    position = save(model_dir, batches)
+    expected = texts(batches, 360)
+    shutil.rmtree(tmp_path / "a")
+    batches = iterator(files(tmp_path / "b"), model_dir)
+    batches.restore(position)
+    found = texts(batches, 360)
+    assert [text[1:] for text in found] == [text[1:] for text in expected]
+    assert {text[0] for text in found} == {"a", "b"}
+
+
+def test_files_whose_position_has_their_paths_are_not_another_folders(tmp_path):
+    def cfg(folder):
+        source = seqio.TextLineDataSource({"train": f"{folder}/*.txt"})
+        return files_cfg(
+            source, lambda lines: lines.map(lambda x: {"text": x}), small_tasks.copied
+        )
+
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "c.txt").write_text("text\n" * 20)
+    save(tmp_path, iterator(cfg(tmp_path / "a"), tmp_path))
+    message = f"folders was .*'{tmp_path}/a'.*, is .*'{tmp_path}/b'"
+    with pytest.raises(ValueError, match=message):
+        iterator(cfg(tmp_path / "b"), tmp_path)
+
+
 def test_a_position_that_does_not_say_what_it_is_of_is_restored(saved, tmp_path, caplog):
     """T5X's own, and older ones."""
     position, expected = saved
@@ -185,6 +256,65 @@ def test_a_checkpoint_without_a_position_is_named(restart_changed, tmp_path):
     with pytest.raises(ValueError, match=message):
         iterator(CFG, tmp_path, restart_changed=restart_changed)
     iterator(CFG, tmp_path, save_position=False)
+
+
+def test_a_batch_that_was_looked_at_is_not_lost(tmp_path):
+    """T5X looks at one before it saves where a new run begins."""
+    batches = iterator(CFG, tmp_path)
+    batches.peek_async().result()
+    position = save(tmp_path, batches, 0)
+    expected = rows(batches, 3)
+    later = save(tmp_path, batches, 3)
+    for saved, found in ((position, expected), (later, rows(batches, 3))):
+        batches = iterator(CFG, tmp_path)
+        batches.restore(saved)
+        np.testing.assert_array_equal(rows(batches, 3), found)
+
+
+@pytest.mark.parametrize("restart_changed", [False, True])
+def test_a_position_of_other_hosts(restart_changed, tmp_path):
+    folder = tmp_path / "checkpoint_3" / "dataset"
+    (folder / "process_0-of-2").mkdir(parents=True)
+    theirs = iterator(CFG, tmp_path / "theirs", num_shards=2)
+    theirs.save(folder / "process_0-of-2" / "train_ds-000-of-002")
+    settings = {"restart_changed": restart_changed}
+    if not restart_changed:
+        with pytest.raises(ValueError, match="number of shards was 2, is 1"):
+            iterator(CFG, tmp_path, **settings)
+        return
+    batches = iterator(CFG, tmp_path, **settings)
+    batches.restore(folder / POSITION)
+    expected = rows(iterator(CFG, tmp_path / "new"))
+    np.testing.assert_array_equal(rows(batches), expected)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("removed", f"{POSITION} is missing"),
+        ("not one", "TensorFlow cannot restore it: "),
+    ],
+)
+def test_a_position_that_cannot_be_restored(fault, message, saved, tmp_path, caplog):
+    position, _ = saved
+    index = position.with_name(f"{POSITION}.index")
+    index.unlink() if fault == "removed" else index.write_bytes(b"")
+    with pytest.raises(ValueError, match=f"{message}.*RESTART_CHANGED_DATA = True"):
+        iterator(CFG, tmp_path).restore(position)
+    batches = iterator(CFG, tmp_path, restart_changed=True)
+    batches.restore(position)
+    assert f"the data starts anew: {message}" in caplog.text
+    assert rows(batches).any()
+
+
+@pytest.mark.parametrize("value", ["False", 0, None])
+def test_switches_are_true_or_false(value, tmp_path):
+    for name, setting in {
+        "RESTART_CHANGED_DATA": "restart_changed",
+        "SAVE_DATA_POSITION": "save_position",
+    }.items():
+        with pytest.raises(ValueError, match=f"{name}={value!r}: must be True or False"):
+            iterator(CFG, tmp_path, **{setting: value})
 
 
 @text_runs.embedded_only
