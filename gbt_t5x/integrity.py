@@ -166,8 +166,11 @@ def _legacy_arrays(folder: str) -> Iterator[tuple[str, dict[str, Any], bool]]:
         if "driver" not in node:
             nodes += [(f"{path}/{key}".lstrip("/"), child) for key, child in node.items()]
             continue
-        # Older versions of TensorStore have the path beside `kvstore`, not in it.
-        where = os.path.join(folder, node["kvstore"].get("path") or node["path"])
+        try:
+            # Older versions of TensorStore have the path beside `kvstore`, not in it.
+            where = os.path.join(folder, node["kvstore"].get("path") or node["path"])
+        except (AttributeError, KeyError, TypeError) as e:
+            raise _Damage(f"{_LEGACY} does not say where {path} is") from e
         kvstore = {"driver": "file", "path": os.path.abspath(where) + "/"}
         yield path, {"driver": node["driver"], "kvstore": kvstore}, True
 
@@ -199,11 +202,18 @@ def _read(
 
 
 def _read_dataset(folder: str) -> None:
-    """Reads the position in the data of every process that saved one."""
-    part = re.compile(r"(.+)\.(index|data-\d+-of-\d+)")  # and no description beside it
-    parts = map(part.fullmatch, checksums.files(folder))
-    prefixes = {match[1] for match in parts if match}
-    for prefix in sorted(p for p in prefixes if os.path.basename(p)[:9] == "train_ds-"):
+    """Reads the positions in the data, of which each part of it has one."""
+    names = checksums.files(folder)
+    part = re.compile(r"(.+/)?train_ds-(\d+)-of-(\d+)(\.index)?")  # Grain's has no suffix
+    found = {(int(m[2]), int(m[3])) for m in map(part.fullmatch, names) if m}
+    if not found and os.path.isdir(os.path.join(folder, "dataset")):
+        raise _Damage("dataset has no position")
+    for number in {number for _, number in found}:
+        for i in range(number):
+            if (i, number) not in found:
+                raise _Damage(f"train_ds-{i:03}-of-{number:03} is missing")
+    part = re.compile(r"((.+/)?train_ds-.+)\.(index|data-\d+-of-\d+)")
+    for prefix in sorted({m[1] for m in map(part.fullmatch, names) if m}):
         import tensorflow as tf  # seconds, where nothing else has imported it
 
         path = os.path.join(folder, prefix)

@@ -16,6 +16,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 MOST_LINES = 8  # of groups, in one chart
 LOWEST, MEDIAN, HIGHEST = "lowest", "median", "highest"
 _PAGE = "Learned hyper-parameters"
+_RATE = "learning_rate/current"  # of the last step, where learning_rate is the mean
 _EFFECTIVE = "learning_rate/effective"
 
 
@@ -45,11 +46,11 @@ def page(names: Sequence[str], groups: Sequence[str]) -> layout_pb2.Layout:
         _lines("loss per target token", "(guidance/)?loss_per_nonpadding_target_token")
     ]
     if len(groups) <= MOST_LINES:
-        charts.append(_lines("learning rate", f"learning_rate|{_EFFECTIVE}{per_group}"))
+        charts.append(_lines("learning rate", f"{_RATE}|{_EFFECTIVE}{per_group}"))
         charts += [_lines(n, f"hyperparams/{re.escape(n)}{per_group}") for n in names]
     else:
         of_all = f"{len(groups)} groups"
-        charts.append(_lines("learning rate of the schedule", "learning_rate"))
+        charts.append(_lines("learning rate of the schedule", _RATE))
         if "alpha" in names:
             charts.append(_range(f"effective learning rate, {of_all}", _EFFECTIVE))
         charts += [_range(f"{name}, {of_all}", name) for name in names]

@@ -99,7 +99,7 @@ def _on_one_process(check: Callable[[], None]) -> None:
     if jax.process_index() == 0:
         try:
             check()
-        except ValueError as e:
+        except Exception as e:  # the others wait
             error = e
     failed = multihost_utils.broadcast_one_to_all(np.int32(error is not None))
     if error:

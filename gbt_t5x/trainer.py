@@ -33,12 +33,12 @@ class GuidedTrainer(trainer.Trainer):
         guidance/skipped             meta-updates that were skipped, since ĝ or the loss
                                      was not finite; a summary has their number
         guidance/at_bound            how many λ were at an end of their intervals
-        learning_rate                of the schedule (T5X's own metric)
+        learning_rate/current        of the schedule (T5X's own metric)
         learning_rate/effective      times alpha
 
     with /GROUP behind if parameters are in groups. Summaries have the mean of ĝ and of
-    guidance/ over the steps that had them, NaN if none did, and the last at_bound; by the
-    next batch the first ĝ of a run is 0. TensorBoard has a page of what λ did (`layout`).
+    guidance/ over the steps that had them, NaN if none did, and the last of the others. By
+    the next batch the first ĝ of a run is 0. TensorBoard has a page of what λ did (`layout`).
     """
 
     def __init__(

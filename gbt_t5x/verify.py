@@ -2,10 +2,10 @@ r"""Verifies checkpoints of this project and of T5X.
 
 python -m gbt_t5x.verify FOLDER...
 
-A FOLDER is that of a run or one checkpoint_STEP. A line a checkpoint says whether it is
-whole. With checksums it is compared with them; without, all of it is read, which does not
-find every flipped bit, and arrays that are not finite are named. Exits with 1 if one is
-damaged or none is there.
+A FOLDER is that of a run or one checkpoint_STEP, on a local disk. A line a checkpoint says
+whether it is whole. With checksums it is compared with them; without, all of it is read,
+which does not find every flipped bit, and arrays that are not finite are named. Exits with
+1 if one is damaged or none is there.
 """
 
 import os
@@ -70,7 +70,10 @@ def main(folders: list[str]) -> int:
     for folder in folders:
         found = _checkpoints(folder)
         if not found:
-            print(f"MISSING  {folder}  holds no checkpoint_STEP folder")
+            missing = "holds no checkpoint_STEP folder"
+            if "://" in folder:
+                missing = "is no folder on a local disk: copy it to one"
+            print(f"MISSING  {folder}  {missing}")
         whole = [_verify(path) for path in found]
         if not whole or not all(whole):
             status = 1

@@ -83,7 +83,17 @@ def test_a_page_of_a_run_that_was_resumed(resumed):
     lines = {title: board.lines(chart) for title, chart in charts.items()}
     loss = "loss_per_nonpadding_target_token"
     assert set(lines["loss per target token"]) == {loss, f"guidance/{loss}"}
-    assert set(lines["learning rate"]) == {"learning_rate", "learning_rate/effective"}
+    rates = lines["learning rate"]
+    assert set(rates) == {"learning_rate/current", "learning_rate/effective"}
+    assert rates["learning_rate/current"][1] == pytest.approx(
+        [
+            effective / alpha
+            for (_, (_, alphas)) in lines["alpha"].items()
+            for effective, alpha in zip(
+                rates["learning_rate/effective"][1], alphas, strict=True
+            )
+        ]
+    )
     for name, first in {"alpha": 1.0, "beta1": 0.9}.items():
         ((tag, (steps, values)),) = lines[name].items()
         assert tag == f"hyperparams/{name}"
@@ -113,7 +123,7 @@ def test_groups_have_a_line_each(tmp_path):
         "hyperparams/beta1/rest",
     }
     assert set(board.lines(charts["learning rate"])) == {
-        "learning_rate",
+        "learning_rate/current",
         "learning_rate/effective/encoder",
         "learning_rate/effective/rest",
     }

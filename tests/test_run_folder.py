@@ -28,6 +28,7 @@ DAMAGES = {
     "step_metadata_empty": ("_CHECKPOINT_METADATA", lambda content: b""),
     "manifest_deleted": ("state/manifest.ocdbt", None),
     "dataset_missing": ("dataset", None),
+    "dataset_emptied": ("dataset/train_ds*", None),
     "dataset_cut": (DATASET_FILE, lambda content: content[: len(content) // 2]),
     "dataset_flipped": (
         DATASET_FILE,
@@ -291,6 +292,14 @@ def test_all_processes_stop_if_the_first_finds_a_fault(tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "process_index", lambda: 0)
     saved_run.configuration(tmp_path)
     assert sent == [1, 0, 0]  # the run, then what it starts from
+
+    def unreadable(*_):
+        raise PermissionError("Permission denied")
+
+    monkeypatch.setattr(integrity, "steps", unreadable)
+    with pytest.raises(PermissionError):
+        saved_run.configuration(tmp_path)
+    assert sent == [1, 0, 0, 1]
 
 
 def test_sensitivities_in_another_dtype_are_refused(tmp_path):

@@ -84,13 +84,31 @@ def test_a_missing_chunk_is_damage_unless_there_is_a_fill_value(legacy, capsys):
         lambda content: b"",
         lambda content: content[: len(content) // 2],
         lambda content: content.replace(b"optimizer", b"optimixer"),
+        lambda content: content.replace(b"kvstore", b"kvsuore"),
     ],
-    ids=["empty", "cut", "renamed"],
+    ids=["empty", "cut", "renamed", "an array's place renamed"],
 )
 def test_a_damaged_msgpack_file_is_named(change, legacy):
     file = legacy / "checkpoint"
     file.write_bytes(change(file.read_bytes()))
     assert integrity.check(str(legacy)).damage.startswith("checkpoint ")
+
+
+def test_a_bucket_is_not_looked_at(capsys):
+    status, (line,) = lines_of(capsys, "gs://bucket/checkpoint_5")
+    assert status == 1
+    assert "is no folder on a local disk: copy it to one" in line
+
+
+def test_a_position_of_two_that_is_missing_is_damage(tmp_path):
+    positions = [tmp_path / f"process_{i}" / f"train_ds-00{i}-of-002" for i in range(2)]
+    for path in positions:
+        path.parent.mkdir()
+        path.write_text("{}")  # as Grain has it
+    integrity._read_dataset(str(tmp_path))
+    positions[1].unlink()
+    with pytest.raises(integrity._Damage, match="^train_ds-001-of-002 is missing$"):
+        integrity._read_dataset(str(tmp_path))
 
 
 def test_an_array_is_read_in_parts(legacy, monkeypatch):
