@@ -2,10 +2,10 @@ r"""Verifies checkpoints of this project and of T5X.
 
 python -m gbt_t5x.verify FOLDER...
 
-A FOLDER is that of a run or one checkpoint_STEP, on a local disk. A line a checkpoint says
-whether it is whole. With checksums it is compared with them; without, all of it is read,
-which does not find every flipped bit, and arrays that are not finite are named. Exits with
-1 if one is damaged or none is there.
+A FOLDER is that of a run or one checkpoint_STEP, on a local disk. A line a checkpoint
+says whether it is whole. With checksums it is compared with them; without, all of it is
+read, which does not find every flipped bit, and arrays that are not finite are named.
+Exits with 1 if one is damaged or none is there.
 """
 
 import os
