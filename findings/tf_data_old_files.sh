@@ -8,8 +8,8 @@
 # buffer and of those that were open is read from the old place, for as long as it is there,
 # with no error; the epoch after it from the new. To shuffle numbers in place of paths and
 # look the path up inside of interleave helps only in part, since tf.data.TextLineDataset is
-# itself a flat_map over its paths, and so is TFRecordDataset: the files that were open stay
-# the old ones. tf.raw_ops.TextLineDataset with tf.data.experimental.from_variant is not.
+# itself a flat_map over its paths: the files that were open stay the old ones.
+# tf.raw_ops.TextLineDataset with tf.data.experimental.from_variant is not.
 #
 # Command: findings/tf_data_old_files.sh
 # Prints, and fails if it changes:
