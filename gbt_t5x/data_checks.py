@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 import contextlib
 import difflib
-import importlib
 import operator
 import re
 import time
@@ -57,7 +56,7 @@ def get_provider(cfg: utils.DatasetConfig) -> seqio.Task | seqio.Mixture:
         ValueError: no module has registered it.
     """
     if cfg.module:
-        importlib.import_module(cfg.module)
+        utils.import_module(cfg.module)
     name = cfg.mixture_or_task_name
     if not isinstance(name, str):
         return name

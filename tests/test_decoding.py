@@ -15,6 +15,8 @@ import seqio
 from t5x import adafactor, decoding, models, utils
 from t5x.examples.t5 import network
 
+import text_runs
+
 EOS, LENGTH, VOCAB_SIZE = 1, 6, 12
 PROBS = np.array([0.4, 0.05, 0.3, 0.15, 0.1])
 
@@ -188,6 +190,19 @@ def test_greedy_sampling_takes_the_likeliest_token_of_a_full_pass():
         decodes, scores = predict(params, batch, **settings)
         np.testing.assert_array_equal(decodes, np.stack([expected] * 2, axis=1))
         np.testing.assert_array_equal(scores, np.zeros((5, 2)))  # of a certain draw
+
+
+@text_runs.embedded_only
+@pytest.mark.parametrize("kind", [float, np.float32, np.array, jnp.array])
+def test_a_temperature_is_one_number(kind):
+    settings = {"temperature": kind(0.5), "topk": 0}
+    inputs, logits = jnp.zeros((2, 3), jnp.int32), jnp.zeros((2, 2))
+    sample = functools.partial(
+        decoding.temperature_sample, inputs, {}, lambda state: (logits, state.cache), EOS
+    )
+    assert sample(**settings)[0].shape == (2, 1, 3)
+    with pytest.raises(ValueError, match=r"temperature has shape \(2,\): must be one"):
+        sample(**settings | {"temperature": np.array([0.5, 1.0])})
 
 
 def test_beam_search_is_exhaustive_with_enough_beams():

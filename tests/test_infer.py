@@ -7,6 +7,7 @@ import time
 
 import gin
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import seqio
@@ -122,6 +123,14 @@ def test_a_stopped_run_goes_on_and_writes_the_same_bytes(
     chunks.clear()
     infer(checkpoint, tmp_path)
     assert chunks == [], "complete results are left alone"
+
+
+def test_a_dtype_may_be_jaxs(checkpoint, whole, tmp_path):
+    cfg = utils.RestoreCheckpointConfig(
+        path=str(checkpoint), mode="specific", dtype=jnp.float32
+    )
+    found = infer(checkpoint, tmp_path, restore_checkpoint_cfg=cfg)
+    assert found.read_bytes() == whole.read_bytes()
 
 
 def test_shards_cover_all_examples_once(checkpoint, whole, tmp_path):

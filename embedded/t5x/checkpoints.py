@@ -185,9 +185,11 @@ class OrbaxCheckpointManagerInterface:
         legacy = legacy_checkpoints.is_legacy(path)
         has_position = legacy or os.path.isdir(os.path.join(path, "dataset"))
         if self._dataset_iterator and not has_position:
+            of_another = "RestoreCheckpointConfig.restore_dataset = False"
+            of_this = "SaveCheckpointConfig.save_dataset = False, as when it was saved"
             raise ValueError(
                 f"the checkpoint {path} has no position in the training data: set "
-                "SaveCheckpointConfig.save_dataset = False, as when it was saved"
+                f"{of_this if resuming else of_another}"
             )
         shapes = _flatten(self._shapes.state_dict())
         fallback = _matching(_flatten(fallback_state or {}), from_fallback)

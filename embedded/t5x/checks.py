@@ -20,6 +20,7 @@ LocalFolder = Annotated[
     str, "a local folder (for buckets install T5X, as README.md says)"
 ]
 Dtype = Annotated[Any, ("float32", "bfloat16", "float16", "float64")]
+DtypeOnDisk = Annotated[Any, ("float32", "bfloat16", "float16")]
 
 _NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
 _Checked = TypeVar("_Checked", bound=Callable)

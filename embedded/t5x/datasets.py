@@ -40,6 +40,23 @@ class DatasetConfig:
     trim_output_features: bool = True
 
 
+def import_module(name: str) -> None:
+    """Imports a module, as of tasks.
+
+    Raises:
+        ValueError: it has gin configurables, for which it is too late.
+    """
+    try:
+        importlib.import_module(name)
+    except RuntimeError as error:
+        if "after the config was locked" not in str(error):
+            raise
+        raise ValueError(
+            f"MIXTURE_OR_TASK_MODULE={name!r} has gin configurables: write "
+            f"`import {name}` in a gin file in its place"
+        ) from error
+
+
 def get_task_or_mixture(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
     """The task or mixture that a configuration names.
 
@@ -47,7 +64,7 @@ def get_task_or_mixture(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
         ValueError: it is not registered.
     """
     if cfg.module:
-        importlib.import_module(cfg.module)
+        import_module(cfg.module)
     name = cfg.mixture_or_task_name
     if not isinstance(name, str):
         return name
@@ -217,10 +234,19 @@ def prepare_train_iter(
     checkpoint_cfg: Any,
     data_layout: partitioning.DataLayout,
 ) -> dataset_iterator.PeekableDatasetIterator:
-    """An iterator over batches on the mesh, whose position can be saved and restored."""
+    """An iterator over batches on the mesh, whose position can be saved and restored.
+
+    Raises:
+        ValueError: `train.get_dataset_fn` gave neither a data set nor an iterator.
+    """
     del checkpoint_cfg, data_layout  # of use with several hosts
     if isinstance(train_iter, tf.data.Dataset):
         train_iter = dataset_iterator.TfDatasetIterator(train_iter, checkpoint=True)
+    if not isinstance(train_iter, dataset_iterator.DatasetIterator):
+        raise ValueError(
+            f"train.get_dataset_fn gave a {type(train_iter).__name__}: must give a "
+            "tf.data.Dataset or a clu.data.dataset_iterator.DatasetIterator"
+        )
     return dataset_iterator.PeekableDatasetIterator(
         ShardedDatasetIterator(train_iter, partitioner)
     )

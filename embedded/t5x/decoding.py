@@ -81,7 +81,7 @@ def temperature_sample(
     eos_id: int,
     decode_rng: jax.Array | None = None,
     num_decodes: Count = 1,
-    temperature: Amount | jax.Array = 1.0,
+    temperature: Amount | jax.Array | np.ndarray | np.floating = 1.0,
     topk: Whole = 1,
     topp: Probability = 0.0,
     max_decode_steps: Count | None = None,
@@ -107,7 +107,8 @@ def temperature_sample(
         Tokens (b, n, l) and their log probabilities (b, n), the likeliest last.
 
     Raises:
-        ValueError: both topk and topp, or more steps than positions.
+        ValueError: both topk and topp, more steps than positions, or more temperatures
+            than one.
     """
     if topk and topp:
         raise ValueError(
@@ -126,6 +127,11 @@ def temperature_sample(
     if max_decode_steps is not None:
         limits = jnp.minimum(length, jnp.sum(prompts != 0, axis=1) + max_decode_steps)
     temperature = jnp.asarray(temperature)
+    if temperature.ndim:
+        raise ValueError(
+            f"temperature_sample.temperature has shape {temperature.shape}: must be one "
+            "number, of all examples"
+        )
 
     def draw(rng, logits):
         scaled = logits / jnp.maximum(temperature, MIN_TEMPERATURE)

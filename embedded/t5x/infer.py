@@ -15,6 +15,7 @@ import shutil
 from typing import Annotated, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import seqio
 from t5x import gin_utils, models, partitioning, progress as progress_lib, utils
@@ -132,6 +133,7 @@ def infer(
             path, restore_checkpoint_cfg, fallback_init_rng
         ),
     )
+    dtype = restore_checkpoint_cfg.dtype
     for task in tasks:
         shard_name = f"{shard_id:05}-of-{num_shards:05}"
         run = _TaskRun(
@@ -142,7 +144,7 @@ def infer(
             settings=_bound_settings()
             | {
                 "RestoreCheckpointConfig.path": os.path.abspath(path),
-                "RestoreCheckpointConfig.dtype": restore_checkpoint_cfg.dtype,
+                "RestoreCheckpointConfig.dtype": dtype and jnp.dtype(dtype).name,
                 "infer.mode": mode,
                 "infer.checkpoint_period": checkpoint_period,
                 "DatasetConfig.split": dataset_cfg.split,

@@ -182,8 +182,9 @@ def train(
     with contextlib.closing(run):
         run.save()
         if total_steps > first_step:
-            train_iter.peek_async()  # fills the input pipeline while the step compiles
+            first = train_iter.peek_async()  # reads while the step compiles
             trainer.compile_train(datasets.zeros_batch(spec, partitioner))
+            first.result()  # or what went wrong
         if run_eval_before_training:
             run.evaluations.run(first_step)
         stopped_by = run.train()

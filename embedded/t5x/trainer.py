@@ -330,7 +330,11 @@ class Trainer:
             self._compiled_eval_steps[name] = by_shape[key]
 
     def eval(self, batch_iters: Mapping[str, Iterable[Batch]]) -> dict[str, Summary]:
-        """Evaluates every set of batches with teacher forcing."""
+        """Evaluates every set of batches with teacher forcing.
+
+        Raises:
+            ValueError: there is no batch in one.
+        """
         futures = {}
         for name, batches in batch_iters.items():
             manager = self.eval_metrics_managers[name]
@@ -342,6 +346,11 @@ class Trainer:
                 update = step_fn(self.train_state, batch)
                 metrics = merge_metrics(metrics, update) if metrics else update
                 num_steps += 1
+            if not num_steps:
+                raise ValueError(
+                    f"{name} gives no example to evaluate: set the split or "
+                    "TASK_FEATURE_LENGTHS of train.train_eval_dataset_cfg, or it to None"
+                )
             futures[name] = manager.write_metrics_summary(
                 metrics, int(self.train_state.step), num_steps
             )

@@ -3,18 +3,20 @@
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import os
+import re
 from typing import Annotated, Any
 
 from clu.data import dataset_iterator
 from flax import core, traverse_util
 import jax
 from t5x import checkpoints, optimizers, partitioning, train_state as train_state_lib
-from t5x.checks import Count, Dtype, LocalFolder, Whole, checked
+from t5x.checks import Count, DtypeOnDisk, LocalFolder, Whole, checked
 from t5x.datasets import (
     DatasetConfig as DatasetConfig,
     get_dataset as get_dataset,
     get_tasks_with_split as get_tasks_with_split,
     get_training_eval_datasets as get_training_eval_datasets,
+    import_module as import_module,
     prepare_train_iter as prepare_train_iter,
     verify_matching_vocabs as verify_matching_vocabs,
 )
@@ -32,7 +34,7 @@ class SaveCheckpointConfig:
     `state_transformation_fns` are applied to the state before it is written.
     """
 
-    dtype: Dtype | None = "float32"
+    dtype: DtypeOnDisk | None = "float32"
     period: Whole | None = None
     keep: Count | None = None
     save_dataset: bool = False
@@ -56,7 +58,7 @@ class RestoreCheckpointConfig:
     assignment_map: Sequence[tuple[str, None]] | None = None
     strict: bool = True
     fallback_to_scratch: bool = False
-    dtype: Dtype | None = None
+    dtype: DtypeOnDisk | None = None
     restore_dataset: bool = False
 
     def __post_init__(self):
@@ -66,6 +68,14 @@ class RestoreCheckpointConfig:
                 f"fallback_to_scratch={self.fallback_to_scratch}: to initialize arrays "
                 "set both, the first to pairs of (pattern, None)"
             )
+        for pattern, _ in self.assignment_map or ():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(
+                    f"RestoreCheckpointConfig.assignment_map: {pattern!r} is no regular "
+                    f"expression: {error}"
+                ) from error
 
 
 @dataclasses.dataclass
