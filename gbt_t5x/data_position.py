@@ -20,9 +20,7 @@ import tensorflow as tf
 
 from gbt_t5x import data_checks
 
-_RESTART = (
-    "RESTART_CHANGED_DATA = True, which starts data that differs from its beginning"
-)
+_RESTART = "RESTART_CHANGED_DATA = True, which starts the data from its beginning"
 _FEW_FILES = 16
 
 
@@ -119,7 +117,7 @@ class _RunIterator(dataset_iterator.TfDatasetIterator):
                 part.copy(f"{os.fspath(filename)}{end}", overwrite=True)
         else:
             super().save(filename)
-        self._start = None
+        self._forget_start()
         _file(filename).write_text(json.dumps(self._identity, indent=1))
 
     def restore(self, filename: epath.Path) -> None:
@@ -127,25 +125,37 @@ class _RunIterator(dataset_iterator.TfDatasetIterator):
         if not filename.resolve().is_relative_to(self._model_dir):
             logging.warning("%s is not of this run: the data starts anew", filename)
             return
-        self._start = None
-        file = _file(filename)
-        changes = _changes(file, self._identity)
-        if not tf.io.gfile.exists(
-            f"{os.fspath(filename)}.index"
-        ):  # other hosts' are there
-            missing = file, f"{filename.name} is missing"
-            checkpoints = [x.parent for x in filename.parents if x.name == "dataset"]
-            found = [_changes_since(x, self._identity) for x in checkpoints[:1]]
-            file, changes = next(filter(None, found), missing)
-        if not changes:
+        self._forget_start()
+        changed = self._compare(filename)
+        if not changed:
             try:
                 return super().restore(filename)
             except (tf.errors.OpError, AssertionError) as error:
-                changes = f"TensorFlow cannot restore it: {str(error).splitlines()[0]}"
                 self.reset()
+                reason = f"TensorFlow cannot restore it: {str(error).splitlines()[0]}"
+                changed = _file(filename), reason
         if not self._restart_changed:
-            raise ValueError(_changed(file, changes))
-        logging.warning("%s: the data starts anew: %s", filename, changes)
+            raise ValueError(_changed(*changed))
+        logging.warning("%s: the data starts anew: %s", filename, changed[1])
+
+    def _compare(self, filename: epath.Path) -> tuple[epath.Path, str] | None:
+        """A description of other data, and what differs; or of a missing position."""
+        file = _file(filename)
+        try:
+            changes = _changes(file, self._identity)
+        except ValueError as error:  # damaged
+            changes = str(error)
+        if tf.io.gfile.exists(f"{os.fspath(filename)}.index"):
+            return (file, changes) if changes else None
+        # Where the number of hosts has changed, those of the others may be there.
+        checkpoints = [x.parent for x in filename.parents if x.name == "dataset"]
+        found = [_changes_since(x, self._identity) for x in checkpoints[:1]]
+        return next(filter(None, found), (file, f"{filename.name} is missing"))
+
+    def _forget_start(self) -> None:
+        if self._start:
+            self._start.cleanup()
+        self._start = None
 
 
 def describe(cfg: utils.DatasetConfig, num_shards: int) -> dict[str, Any]:
@@ -215,7 +225,7 @@ def _folder(task: seqio.Task, cfg: utils.DatasetConfig) -> str | None:
         return os.fspath(source.tfds_dataset._get_builder(cfg.split).data_path)
     if isinstance(source, seqio.FileDataSource):
         folders = {os.path.dirname(file) for file in source.list_shards(cfg.split)}
-        return os.path.commonprefix(sorted(folders))
+        return ", ".join(sorted(folders))
     return None
 
 
@@ -264,8 +274,8 @@ def _changes(file: epath.Path, identity: Mapping[str, Any]) -> str:
 
 def _changed(file: epath.Path, changes: str) -> str:
     return (
-        f"the training data is not that of the position in {file.parent}: {changes}. Set "
-        f"what it was, another MODEL_DIR, or {_RESTART}"
+        f"the position in {file.parent} is of other training data, or not whole: "
+        f"{changes}. Set what differs as it was, another MODEL_DIR, or {_RESTART}"
     )
 
 

@@ -202,7 +202,7 @@ def _read(
 
 
 def _read_dataset(folder: str) -> None:
-    """Reads the positions in the data, of which each part of it has one."""
+    """Reads the position in the data of every shard; none may be missing."""
     names = checksums.files(folder)
     part = re.compile(r"(.+/)?train_ds-(\d+)-of-(\d+)(\.index)?")  # Grain's has no suffix
     found = {(int(m[2]), int(m[3])) for m in map(part.fullmatch, names) if m}

@@ -1,4 +1,4 @@
-# How the demos begin: each sources this, and is ended by it for arguments that it does not take.
+# How the demos begin: each sources this, which ends it at arguments that it does not take.
 #
 # Provides: the repository as the current folder, .venv, and `python`.
 for argument; do

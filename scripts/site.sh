@@ -7,6 +7,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [[ $# -gt 1 || ${1:-} == -* ]]; then
     sed -n '/^# /,/^set /s/^# \{0,1\}//p' "$0"
+    [[ $* == --help ]] && exit
+    echo "site.sh: unknown arguments $*" >&2
     exit 2
 fi
 

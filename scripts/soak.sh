@@ -3,7 +3,7 @@
 #
 # Command: scripts/soak.sh [arguments of scripts/soak.py]
 # Provides: the runs and their logs, in runs/soak or in the folder that SOAK_DIR names,
-#   which is removed first.
+#   which is emptied first; one with files of anything else is refused.
 # Cost: under half an hour on two cores.
 set -euo pipefail
 runs=$(realpath -m "${SOAK_DIR:-$(dirname "${BASH_SOURCE[0]}")/../runs/soak}")

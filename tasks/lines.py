@@ -27,7 +27,8 @@ def read(path: str | tf.Tensor) -> tf.data.Dataset:
 
     TensorFlow 2.21 ends a line at a line feed, and drops carriage returns, also inside
     (findings/tensorflow_inner_carriage_return.sh). The file may move: a position in these
-    lines has no path, as tf.data.TextLineDataset's have (findings/tf_data_old_files.sh).
+    lines has no path, unlike one in tf.data.TextLineDataset
+    (findings/tf_data_old_files.sh).
 
     Raises:
         ValueError: its name does not say how it is compressed, or it is not by gzip. In a

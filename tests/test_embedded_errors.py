@@ -206,7 +206,7 @@ def test_other_errors_keep_their_traceback():
 def test_errors_of_gin_are_one_line():
     faults = {
         "Unable to parse value. (line 1): MODEL_DIR=/tmp/run (a text is in quotes, on a "
-        r"command line --gin.NAME=\"VALUE\")": ([], ["MODEL_DIR=/tmp/run"]),
+        r"command line --gin.NAME=\"VALUE\")": ([], ["MODEL_DIR=/tmp/run", "N=1"]),
         "Unable to open file: a.gin. Searched config paths: [": (["a.gin"], []),
     }
     for line, (files, bindings) in faults.items():

@@ -116,8 +116,8 @@ def _short_errors() -> Iterator[None]:
         # gin appends the whole configuration, or the calls.
         text = re.split(r" in config string:|\n  In call to|\n  No values", str(error))[0]
         text = re.sub("^No bindings .* '(.*)/macro'", r"set \1", text)
-        if isinstance(error, SyntaxError):
-            text += f": {error.text}"
+        if isinstance(error, SyntaxError) and error.text:
+            text += f": {error.text.strip()}"
         if text.startswith("Unable to parse value"):
             text += r" (a text is in quotes, on a command line --gin.NAME=\"VALUE\")"
         if name := re.match(r"[\w.]+(?==)", text):

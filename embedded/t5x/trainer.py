@@ -348,8 +348,8 @@ class Trainer:
                 num_steps += 1
             if not num_steps:
                 raise ValueError(
-                    f"{name} gives no example to evaluate: set the split or "
-                    "TASK_FEATURE_LENGTHS of train.train_eval_dataset_cfg, or it to None"
+                    f"{name} gives no example to evaluate: set the split or the lengths "
+                    "of train.train_eval_dataset_cfg, or set that to None"
                 )
             futures[name] = manager.write_metrics_summary(
                 metrics, int(self.train_state.step), num_steps

@@ -90,8 +90,9 @@ def train(
 
     Raises:
         ValueError: a folder was made by another command, or one works there, and then
-            nothing is trained; the first two runs failed alike, though not since they
-            diverged, and no more are begun; or a run failed, after the others have ended.
+            nothing is trained; without `progress`, the first two runs failed alike,
+            though not since they diverged, and the others are stopped; or a run failed,
+            after the others have ended.
         KeyboardInterrupt: at Ctrl-C, SIGTERM or SIGHUP, when the runs have stopped.
     """
     names = [variant.name for variant in variants]
@@ -178,6 +179,7 @@ def _run(
     """Runs what is not done, as `train` says."""
     for run in planned:
         run.check()
+    is_whole = progress is None  # else they are a part of a search
     progress = progress or commands.Progress(len(planned), "runs", jobs)
     failed: dict[pathlib.Path, str] = {}
     left, ended = [], []
@@ -198,7 +200,8 @@ def _run(
                 failed[futures[future].folder] = problem
             progress.done(f"{name} failed: {problem}" if problem else name, seconds)
             ended.append(problem.rpartition(" (")[0])  # without the log
-            if len(ended) == 2 < len(left) == len(planned) and _is_mistake(*ended):
+            are_first = is_whole and len(ended) == 2 < len(left) == len(planned)
+            if are_first and _is_mistake(*ended):
                 raise ValueError(f"the first two runs failed alike: {name}: {problem}")
     if failures is not None:
         failures.update(failed)
