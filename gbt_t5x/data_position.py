@@ -98,12 +98,13 @@ class _RunIterator(dataset_iterator.TfDatasetIterator):
         self._identity = identity
         self._model_dir = epath.Path(model_dir).resolve()
         self._restart_changed = restart_changed
+        self._is_new = is_new  # and not saved yet
         self._given = 0  # batches
-        self._start = tempfile.TemporaryDirectory() if is_new else None
+        self._folder = tempfile.TemporaryDirectory()
+        self._start = epath.Path(self._folder.name) / "start"  # where the data begins
+        super().save(self._start)
 
     def __next__(self) -> Any:
-        if self._start and not self._given:
-            super().save(epath.Path(self._start.name) / "start")
         self._given += 1
         with data_checks.reading(self._tasks, self._identity["split"]):
             return super().__next__()
@@ -111,13 +112,13 @@ class _RunIterator(dataset_iterator.TfDatasetIterator):
     def save(self, filename: epath.Path) -> None:
         # T5X saves a new run before its first step, and has looked at a batch by then:
         # clu 0.0.12 saves the position behind it, findings/clu_peeked_position.sh.
-        if self._start and self._given == 1:
-            for part in epath.Path(self._start.name).iterdir():
-                end = part.name.removeprefix("start")
+        if self._is_new and self._given == 1:
+            for part in self._start.parent.iterdir():
+                end = part.name.removeprefix(self._start.name)
                 part.copy(f"{os.fspath(filename)}{end}", overwrite=True)
         else:
             super().save(filename)
-        self._forget_start()
+        self._is_new = False
         _file(filename).write_text(json.dumps(self._identity, indent=1))
 
     def restore(self, filename: epath.Path) -> None:
@@ -125,13 +126,12 @@ class _RunIterator(dataset_iterator.TfDatasetIterator):
         if not filename.resolve().is_relative_to(self._model_dir):
             logging.warning("%s is not of this run: the data starts anew", filename)
             return
-        self._forget_start()
         changed = self._compare(filename)
         if not changed:
             try:
                 return super().restore(filename)
             except (tf.errors.OpError, AssertionError) as error:
-                self.reset()
+                super().restore(self._start)
                 reason = f"TensorFlow cannot restore it: {str(error).splitlines()[0]}"
                 changed = _file(filename), reason
         if not self._restart_changed:
@@ -151,11 +151,6 @@ class _RunIterator(dataset_iterator.TfDatasetIterator):
         checkpoints = [x.parent for x in filename.parents if x.name == "dataset"]
         found = [_changes_since(x, self._identity) for x in checkpoints[:1]]
         return next(filter(None, found), (file, f"{filename.name} is missing"))
-
-    def _forget_start(self) -> None:
-        if self._start:
-            self._start.cleanup()
-        self._start = None
 
 
 def describe(cfg: utils.DatasetConfig, num_shards: int) -> dict[str, Any]:
