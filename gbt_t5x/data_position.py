@@ -141,16 +141,16 @@ class _RunIterator(dataset_iterator.TfDatasetIterator):
     def _compare(self, filename: epath.Path) -> tuple[epath.Path, str] | None:
         """A description of other data, and what differs; or of a missing position."""
         file = _file(filename)
+        if not tf.io.gfile.exists(f"{os.fspath(filename)}.index"):
+            # Where the number of hosts has changed, those of the others may be there.
+            checkpoints = [x.parent for x in filename.parents if x.name == "dataset"]
+            found = [_changes_since(x, self._identity) for x in checkpoints[:1]]
+            return next(filter(None, found), (file, f"{filename.name} is missing"))
         try:
             changes = _changes(file, self._identity)
         except ValueError as error:  # damaged
             changes = str(error)
-        if tf.io.gfile.exists(f"{os.fspath(filename)}.index"):
-            return (file, changes) if changes else None
-        # Where the number of hosts has changed, those of the others may be there.
-        checkpoints = [x.parent for x in filename.parents if x.name == "dataset"]
-        found = [_changes_since(x, self._identity) for x in checkpoints[:1]]
-        return next(filter(None, found), (file, f"{filename.name} is missing"))
+        return (file, changes) if changes else None
 
 
 def describe(cfg: utils.DatasetConfig, num_shards: int) -> dict[str, Any]:
