@@ -127,7 +127,11 @@ class ClosedForm:
                 return -step * u
             if name == "weight_decay":
                 direction = decay * (new + step * a) / left
-            return -step * (direction if ratios is None else _across(direction, u, ratio))
+            return -step * (
+                direction
+                if ratios is None
+                else _orthogonal_component(direction, u, ratio)
+            )
 
         ones = jax.tree.map(lambda _: 1.0, params)
         return jax.tree.map(of_array, params, a, direction or ones, ratios or ones)
@@ -149,7 +153,9 @@ def _by_raw_decay(moment: Any, added: Any, decay: jax.typing.ArrayLike) -> Any:
     return jax.tree.map(lambda m, x: (1 - decay) * (m - x), moment, added)
 
 
-def _across(change: jax.Array, u: jax.Array, trust_ratio: jax.Array) -> jax.Array:
+def _orthogonal_component(
+    change: jax.Array, u: jax.Array, trust_ratio: jax.Array
+) -> jax.Array:
     """What of a change of u is at a right angle to u; all where no trust ratio was."""
     square = jnp.sum(u * u)
     follows = (trust_ratio != 1) & (square > 0)

@@ -55,7 +55,8 @@ def muon(
 ) -> optax.GradientTransformation:
     """`optax.contrib.muon`, of updates as large as AdamW's.
 
-    Embeddings and the output layer are left to AdamW.
+    Embeddings, the output layer and what is no matrix are left to AdamW, which takes
+    Nesterov's momentum too (optax 0.2.8, findings/optax_muon_nesterov_adamw.sh).
 
     Args:
         learning_rate: of both.

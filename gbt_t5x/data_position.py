@@ -14,8 +14,9 @@ from typing import Any
 from absl import logging
 from clu.data import dataset_iterator
 from etils import epath
+import jax
 import seqio
-from t5x import utils
+from t5x import checkpoints, utils
 import tensorflow as tf
 
 from gbt_t5x import data_checks
@@ -54,6 +55,8 @@ def get_dataset(
     Raises:
         ValueError: the newest checkpoint in `model_dir` is of other data, or has no
             position; the position cannot be saved; or a switch is not True or False.
+            Several hosts read one shard, of which T5X restores the position on the first
+            alone.
     """
     switches = {
         "RESTART_CHANGED_DATA": restart_changed,
@@ -62,10 +65,17 @@ def get_dataset(
     for name, value in switches.items():
         if not isinstance(value, bool):
             raise ValueError(f"{name}={value!r}: must be True or False")
+    if save_position and jax.process_count() > num_shards:
+        raise ValueError(
+            f"{jax.process_count()} hosts read {num_shards} shards of the data, since a "
+            "partition spans hosts, and T5X restores a shard's position on the first of "
+            "its hosts alone: set SAVE_DATA_POSITION = False, with which the data starts "
+            "from its beginning whenever the run does, or fewer partitions"
+        )
     tasks = data_checks.tasks_with_split(cfg)
     with data_checks.reading(tasks, cfg.split):
         identity = describe(cfg, num_shards)
-    newest = _newest(epath.Path(model_dir)) if save_position else None
+    newest = _newest(model_dir) if save_position else None
     if newest:
         _check_has_position(newest)
         changed = _changes_since(newest, identity)
@@ -143,9 +153,9 @@ class _RunIterator(dataset_iterator.TfDatasetIterator):
         file = _file(filename)
         if not tf.io.gfile.exists(f"{os.fspath(filename)}.index"):
             # Where the number of hosts has changed, those of the others may be there.
-            checkpoints = [x.parent for x in filename.parents if x.name == "dataset"]
-            found = [_changes_since(x, self._identity) for x in checkpoints[:1]]
-            return next(filter(None, found), (file, f"{filename.name} is missing"))
+            folder = next((x for x in filename.parents if x.name == "dataset"), None)
+            found = folder and _changes_since(folder.parent, self._identity)
+            return found or (file, f"{filename.name} is missing")
         try:
             changes = _changes(file, self._identity)
         except ValueError as error:  # damaged
@@ -274,20 +284,18 @@ def _changed(file: epath.Path, changes: str) -> str:
     )
 
 
-def _newest(model_dir: epath.Path) -> epath.Path | None:
+def _newest(model_dir: str) -> epath.Path | None:
     """The newest checkpoint in a folder, if there is one."""
-    steps = {
-        int(step): path
-        for path in (model_dir.glob("checkpoint_*") if model_dir.exists() else ())
-        if (step := path.name.removeprefix("checkpoint_")).isdecimal()
-    }
-    return steps[max(steps)] if steps else None
+    steps = checkpoints.all_steps(model_dir)
+    return epath.Path(model_dir) / f"checkpoint_{steps[-1]}" if steps else None
 
 
 def _check_has_position(checkpoint: epath.Path) -> None:
     """Raises ValueError for a checkpoint that was saved without a position."""
     is_orbax = (checkpoint / "state").exists()  # T5X's older format has it elsewhere
-    if is_orbax and not (checkpoint / "dataset").exists():
+    folder = checkpoint / "dataset"  # which T5X makes in any case
+    parts = ("train_ds*", "*/train_ds*")  # of a process
+    if is_orbax and not any(any(folder.glob(part)) for part in parts):
         raise ValueError(
             f"{checkpoint} has no position in the training data, since it was saved with "
             "SAVE_DATA_POSITION = False: set that again, and the data starts from its "
@@ -298,13 +306,12 @@ def _check_has_position(checkpoint: epath.Path) -> None:
 def _changes_since(
     checkpoint: epath.Path, identity: Mapping[str, Any]
 ) -> tuple[epath.Path, str] | None:
-    """The description of a position, of any process, and how the data differs from it."""
+    """The first description of other data, of any process, and how the data differs."""
     folder = checkpoint / "dataset"
-    found = [*folder.glob("*.json"), *folder.glob("*/*.json")]  # of a process
-    for file in sorted(found)[:1]:
+    for file in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]):
         try:
             changes = _changes(file, identity)
-        except ValueError:  # damaged, as what is beside it may be
+        except ValueError:  # damaged: another process's may be whole
             continue
         if changes:
             return file, changes

@@ -169,6 +169,16 @@ def _check_guidance(config: Config) -> None:
             "file after those of gin/guidance took its place. Include "
             "'gbt_t5x/gin/guidance/...' after the model and run files"
         )
+    for (_, selector), parameters in config.items():
+        made_by = _value(config, parameters.get("optimizer_def"))
+        optimizer = getattr(made_by, "configurable", None)
+        if optimizer and not _part(optimizer.selector) and used_parts - {_GUIDED[1], ""}:
+            name = f"{'.'.join(selector.split('.')[-2:])}.optimizer_def"
+            part = _REPLAY if _REPLAY in used_parts else _GUIDED[0]
+            raise ValueError(
+                f"{name} is @{optimizer.selector}, and gin/guidance sets that of "
+                f"models.EncoderDecoderModel alone: set {name} = @{part}() after it"
+            )
     for scope, selector in config:
         data = config.get(("", selector), {}).get("guidance_dataset_cfg")
         if scope == "next_batch" and _part(selector) and data is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from flax import core, traverse_util
 import jax.numpy as jnp
-from t5x import optimizers
+from t5x import adafactor, optimizers
 
 from gbt_t5x import checks
 
@@ -115,13 +115,24 @@ class GroupedOptimizer(optimizers.OptimizerDef):
     """Updates every group of parameters by itself, with hyper-parameters of its own.
 
     What an optimizer computes over all parameters, a global norm for example, it
-    computes over those of a group. `param_states` is group -> the base optimizer's.
+    computes over those of a group. `param_states` of T5X's Adafactor, one for each
+    parameter, are where they are without groups, so that the same checkpoints fit. Of
+    others it is group -> the base optimizer's.
     """
 
     def __init__(self, base: optimizers.OptimizerDef, groups: Groups):
         super().__init__(base.hyper_params)
         self._base = base
         self._groups = groups
+        self._is_by_param = isinstance(base, adafactor.Adafactor)
+
+    def _split_states(self, param_states: Any) -> Mapping[str, Any]:
+        """Group -> the base optimizer's."""
+        return self._groups.split(param_states) if self._is_by_param else param_states
+
+    def _merge_states(self, parts: Mapping[str, Any], like: Any) -> Any:
+        """The inverse, of the type of a tree like the parameters."""
+        return self._groups.merge(parts, like=like) if self._is_by_param else parts
 
     def init_state(self, params: Any) -> optimizers.OptimizerState:
         self._groups.check(params)
@@ -129,6 +140,7 @@ class GroupedOptimizer(optimizers.OptimizerDef):
         param_states = {
             name: self._base.init_state(part).param_states for name, part in parts.items()
         }
+        param_states = self._merge_states(param_states, like=params)
         return optimizers.OptimizerState(jnp.asarray(0, jnp.int32), param_states)
 
     def apply_gradient(
@@ -144,13 +156,15 @@ class GroupedOptimizer(optimizers.OptimizerDef):
             grads: like the parameters.
         """
         parts, grads = self._groups.split(params), self._groups.split(grads)
+        states = self._split_states(state.param_states)
         new_params, new_states = {}, {}
         for (name, part), own in zip(parts.items(), hyper_params, strict=True):
-            part_state = optimizers.OptimizerState(state.step, state.param_states[name])
+            part_state = optimizers.OptimizerState(state.step, states[name])
             new_params[name], new_state = self._base.apply_gradient(
                 own, part, part_state, grads[name]
             )
             new_states[name] = new_state.param_states
+        new_states = self._merge_states(new_states, like=params)
         state = optimizers.OptimizerState(state.step + 1, new_states)
         return self._groups.merge(new_params, like=params), state
 
@@ -162,16 +176,18 @@ class GroupedOptimizer(optimizers.OptimizerDef):
         self, optimizer: optimizers.Optimizer, param_logical_axes: Any
     ) -> optimizers.Optimizer:
         targets = self._groups.split(optimizer.target)
-        state = optimizer.state
+        step = optimizer.state.step
+        states = self._split_states(optimizer.state.param_states)
         param_states = {}
         for name, axes in self._groups.split(param_logical_axes).items():
             part = optimizers.Optimizer(
                 optimizer_def=self._base,
-                state=optimizers.OptimizerState(state.step, state.param_states[name]),
+                state=optimizers.OptimizerState(step, states[name]),
                 target=targets[name],
             )
             axes = self._base.derive_logical_axes(part, axes)
             param_states[name] = axes.state.param_states
+        param_states = self._merge_states(param_states, like=param_logical_axes)
         return optimizer.replace(
             target=param_logical_axes,
             state=optimizers.OptimizerState(None, param_states),

@@ -113,7 +113,8 @@ def _orbax_arrays(folder: str) -> Iterator[tuple[str, dict[str, Any], bool]]:
     items = metadata.get("_CHECKPOINT_METADATA", {}).get("item_handlers")
     for item in items if isinstance(items, Mapping) else ["state"]:
         if not os.path.isdir(os.path.join(folder, item)):
-            raise _Damage(f"{item} is missing")
+            hint = ", or was empty and lost in a copy: make it" * (item == "dataset")
+            raise _Damage(f"{item} is missing{hint}")
     if "state/_METADATA" not in metadata:
         raise _Damage("state/_METADATA is missing")
     state = metadata["state/_METADATA"]
@@ -202,11 +203,14 @@ def _read(
 
 
 def _read_dataset(folder: str) -> None:
-    """Reads the position in the data of every shard; none may be missing."""
+    """Reads the position in the data of every shard; none may be missing.
+
+    T5X leaves the folder empty where a run saves none.
+    """
     names = checksums.files(folder)
     part = re.compile(r"(.+/)?train_ds-(\d+)-of-(\d+)(\.index)?")  # Grain's has no suffix
     found = {(int(m[2]), int(m[3])) for m in map(part.fullmatch, names) if m}
-    if not found and os.path.isdir(os.path.join(folder, "dataset")):
+    if not found and any(name.startswith("dataset/") for name in names):
         raise _Damage("dataset has no position")
     for number in {number for _, number in found}:
         for i in range(number):

@@ -1,8 +1,8 @@
 """What λ did, on one page of TensorBoard: its tab Custom Scalars.
 
 The page has the losses, the learning rate with and without α, and every hyper-parameter
-that is learned, of all runs that are shown. Of up to `MOST_LINES` groups each has a line;
-of more, the median and the range from the lowest to the highest, which
+that is learned, of all runs that are shown. Of up to `tags.MOST_LINES` groups each has a
+line; of more, the median and the range from the lowest to the highest, which
 `summaries.GuidedMetricsManager` writes as `groups/NAME/...`.
 """
 
@@ -13,11 +13,9 @@ from clu import metric_writers
 import numpy as np
 from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 
-MOST_LINES = 8  # of groups, in one chart
-LOWEST, MEDIAN, HIGHEST = "lowest", "median", "highest"
+from gbt_t5x import tags
+
 _PAGE = "Learned hyper-parameters"
-_RATE = "learning_rate/current"  # of the last step, where learning_rate is the mean
-_EFFECTIVE = "learning_rate/effective"
 
 
 def write(
@@ -42,44 +40,33 @@ def write(
 def page(names: Sequence[str], groups: Sequence[str]) -> layout_pb2.Layout:
     """The page; a line of a chart is a tag that its regular expression matches."""
     per_group = "(/.*)?" if groups else ""
-    charts = [
-        _lines("loss per target token", "(guidance/)?loss_per_nonpadding_target_token")
-    ]
-    if len(groups) <= MOST_LINES:
-        charts.append(_lines("learning rate", f"{_RATE}|{_EFFECTIVE}{per_group}"))
-        charts += [_lines(n, f"hyperparams/{re.escape(n)}{per_group}") for n in names]
+    charts = [_lines("loss per target token", f"(guidance/)?{tags.LOSS}")]
+    if len(groups) <= tags.MOST_LINES:
+        charts.append(
+            _lines("learning rate", f"{tags.LEARNING_RATE}|{tags.EFFECTIVE}{per_group}")
+        )
+        charts += [
+            _lines(n, f"{tags.HYPERPARAMS}{re.escape(n)}{per_group}") for n in names
+        ]
     else:
         of_all = f"{len(groups)} groups"
-        charts.append(_lines("learning rate of the schedule", _RATE))
+        charts.append(_lines("learning rate of the schedule", tags.LEARNING_RATE))
         if "alpha" in names:
-            charts.append(_range(f"effective learning rate, {of_all}", _EFFECTIVE))
+            charts.append(_range(f"effective learning rate, {of_all}", tags.EFFECTIVE))
         charts += [_range(f"{name}, {of_all}", name) for name in names]
     return layout_pb2.Layout(category=[layout_pb2.Category(title=_PAGE, chart=charts)])
 
 
-def range_tag(name: str, which: str) -> str:
-    """The tag of a number of all groups.
-
-    >>> range_tag("hyperparams/alpha", LOWEST)
-    'groups/alpha/lowest'
-
-    Args:
-        name: the metric.
-        which: LOWEST, MEDIAN or HIGHEST.
-    """
-    return f"groups/{name.removeprefix('hyperparams/')}/{which}"
-
-
-def _lines(title: str, tags: str) -> layout_pb2.Chart:
-    content = layout_pb2.MultilineChartContent(tag=[f"^({tags})$"])
+def _lines(title: str, pattern: str) -> layout_pb2.Chart:
+    content = layout_pb2.MultilineChartContent(tag=[f"^({pattern})$"])
     return layout_pb2.Chart(title=title, multiline=content)
 
 
 def _range(title: str, name: str) -> layout_pb2.Chart:
     series = layout_pb2.MarginChartContent.Series(
-        value=range_tag(name, MEDIAN),
-        lower=range_tag(name, LOWEST),
-        upper=range_tag(name, HIGHEST),
+        value=tags.of_range(name, tags.MEDIAN),
+        lower=tags.of_range(name, tags.LOWEST),
+        upper=tags.of_range(name, tags.HIGHEST),
     )
     content = layout_pb2.MarginChartContent(series=[series])
     return layout_pb2.Chart(title=title, margin=content)

@@ -11,8 +11,8 @@ def pack(state: Any) -> dict[str, Any]:
     """Nested dictionaries of what checkpoints can keep.
 
     Keys, typed or not, become the float32 of their bytes, and truth values float32: T5X
-    restores all of a state as float32, which rounds larger numbers. Empty nodes and
-    arrays of size 0 are left out.
+    restores what has no mesh axes as float32, which rounds larger numbers. Empty nodes
+    and arrays of size 0 are left out.
     """
     flat = traverse_util.flatten_dict(serialization.to_state_dict(state))
     return traverse_util.unflatten_dict(

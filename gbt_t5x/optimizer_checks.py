@@ -1,4 +1,4 @@
-"""Arguments of GuidedOptimizer that no optimizer could use."""
+"""Checks of GuidedOptimizer's arguments."""
 
 from collections.abc import Mapping, Sequence
 import math
@@ -8,6 +8,7 @@ from gbt_t5x import checks, rounding, wrapper
 
 
 def check(
+    *,
     base: Any,
     hyperparams: Any,
     meta_learning_rate: Any,

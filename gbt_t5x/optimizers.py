@@ -89,7 +89,8 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
             sensitivity_dtype: one of `rounding.DTYPES`, in which the state keeps
                 sensitivities; None for `rounding.DEFAULT`.
             fixed_mean: those of the hyper-parameters whose λ keeps its mean over the
-                groups, before activation: the geometric mean of alpha stays what it was.
+                groups, before activation, until one of them is at a bound: the geometric
+                mean of alpha stays what it was.
                 How the learning rate is divided among the groups is then learned, and its
                 level is the schedule's.
             meta_optimizer: of λ, an optax transformation without a learning rate (see
@@ -104,14 +105,14 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
                 meta-optimizer that η̂ cannot scale, or what is no number or optimizer.
         """
         optimizer_checks.check(
-            base,
-            hyperparams,
-            meta_learning_rate,
-            initial_alpha,
-            groups,
-            discount,
-            bounds,
-            fixed_mean,
+            base=base,
+            hyperparams=hyperparams,
+            meta_learning_rate=meta_learning_rate,
+            initial_alpha=initial_alpha,
+            groups=groups,
+            discount=discount,
+            bounds=bounds,
+            fixed_mean=fixed_mean,
         )
         super().__init__(
             base, hyperparams, None if groups is None else groups_lib.Groups(groups)
@@ -120,7 +121,7 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
             name: getattr(base.hyper_params, setting)
             for name, setting in self._settings.items()
         }
-        self._hyperparams = [
+        self._learned = [
             hyperparams_lib.HyperParam(
                 name, initial_values.get(name, initial_alpha), (bounds or {}).get(name)
             )
@@ -128,7 +129,7 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
         ]
         self._meta_optimizer = meta_optimizer_lib.MetaOptimizer(
             meta_optimizer,
-            self._hyperparams,
+            self._learned,
             optimizer_checks.rates(hyperparams, meta_learning_rate),
             fixed_mean,
         )
@@ -137,7 +138,7 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
         self._sensitivities = sensitivities_lib.Sensitivities(
             base,
             hyperparams,
-            self._hyper_params,
+            self._with_learned,
             self._groups,
             self._discount,
             optimizer_checks.sensitivity_dtype(sensitivity_dtype, discount),
@@ -146,7 +147,7 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
     @property
     def hyperparams(self) -> list[str]:
         """Names of those that are learned."""
-        return [h.name for h in self._hyperparams]
+        return [h.name for h in self._learned]
 
     @property
     def keeps_sensitivity(self) -> bool:
@@ -160,7 +161,7 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
         names = self.group_names(params)
         optimizer_checks.check_groups(self._fixed_mean, names)
         shape = (len(names),) if self._groups else ()
-        raw = {h.name: jnp.full(shape, h.raw) for h in self._hyperparams}
+        raw = {h.name: jnp.full(shape, h.raw) for h in self._learned}
         state = GuidedState(
             step=base_state.step,
             param_states=base_state.param_states,
@@ -189,7 +190,7 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
         def update(raw, params, param_states):
             base_state = optimizers.OptimizerState(state.step, param_states)
             return self._base.apply_gradient(
-                self._hyper_params(hyper_params, raw), params, base_state, grads
+                self._with_learned(hyper_params, raw), params, base_state, grads
             )
 
         new_params, base_state = update(state.hyperparams, params, state.param_states)
@@ -203,7 +204,7 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
             new_state = new_state.replace(sensitivity=sensitivity)
         return new_params, new_state
 
-    def _hyper_params(self, hyper_params: Any, raw: Mapping[str, Any]) -> Any:
+    def _with_learned(self, hyper_params: Any, raw: Mapping[str, Any]) -> Any:
         """The base optimizer's hyper-parameters with the learned ones in their place."""
         return self._with_values(hyper_params, hyperparams_lib.values(raw))
 
@@ -246,7 +247,7 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
 
     def at_bound(self, raw: Mapping[str, Any]) -> jax.Array:
         """How many raw numbers, of all groups, are at an end of their intervals, ()."""
-        found = [jnp.sum(h.at_bound(raw[h.name])) for h in self._hyperparams]
+        found = [jnp.sum(h.at_bound(raw[h.name])) for h in self._learned]
         return jnp.sum(jnp.stack(found))
 
     def derive_logical_axes(

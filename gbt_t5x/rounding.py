@@ -1,4 +1,4 @@
-"""Trees of float32 arrays in fewer bits, rounded without bias.
+"""Stochastic rounding: trees of float32 arrays in fewer bits, without bias.
 
 A number between two that can be kept, a < x < b, becomes b with probability
 (x - a) / (b - a) and else a: its mean is x. A sum of many is then far more precise than
@@ -31,10 +31,10 @@ class Scaled(struct.PyTreeNode):
     scale: Any
 
 
-def compress(tree: Any, dtype: str, seed: jax.typing.ArrayLike) -> Any:
+def quantize(tree: Any, dtype: str, seed: jax.typing.ArrayLike) -> Any:
     """A tree whose arrays take the bits of a dtype.
 
-    >>> kept = compress(jnp.array([0.3, -2.54]), "int8", seed=1)
+    >>> kept = quantize(jnp.array([0.3, -2.54]), "int8", seed=1)
     >>> print(kept.values, f"{kept.scale:.2f}")
     [  15 -127] 0.02
 
@@ -53,16 +53,16 @@ def compress(tree: Any, dtype: str, seed: jax.typing.ArrayLike) -> Any:
     return jax.tree.unflatten(structure, kept)
 
 
-def expand(tree: Any) -> Any:
-    """A tree of float32 arrays, of one that `compress` made.
+def dequantize(tree: Any) -> Any:
+    """A tree of float32 arrays, of one that `quantize` made.
 
     A number that is not finite makes its whole array so in int8.
     """
-    return jax.tree.map(_expand, tree, is_leaf=lambda x: isinstance(x, Scaled))
+    return jax.tree.map(_dequantize, tree, is_leaf=lambda x: isinstance(x, Scaled))
 
 
 def like(tree: Any, dtype: str) -> Any:
-    """A tree with the structure that `compress` gives.
+    """A tree with the structure that `quantize` gives.
 
     Args:
         tree: of anything that stands for an array, of which a scale has none.
@@ -74,7 +74,7 @@ def like(tree: Any, dtype: str) -> Any:
     return jax.tree.map(lambda x: Scaled(x, None), tree, is_leaf=is_leaf)
 
 
-def _expand(x: Any) -> jax.Array:
+def _dequantize(x: Any) -> jax.Array:
     if isinstance(x, Scaled):
         return x.values * x.scale
     return x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x
@@ -83,7 +83,7 @@ def _expand(x: Any) -> jax.Array:
 def _to_bfloat16(x: jax.Array, seed: jax.Array) -> jax.Array:
     x = x.astype(jnp.float32)
     bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
-    bits = bits + (_random_bits(x.shape, seed) >> 16) & np.uint32(0xFFFF0000)
+    bits = (bits + (_random_bits(x.shape, seed) >> 16)) & np.uint32(0xFFFF0000)
     rounded = jax.lax.bitcast_convert_type(bits, jnp.float32)
     return jnp.where(jnp.isfinite(x), rounded, x).astype(jnp.bfloat16)
 

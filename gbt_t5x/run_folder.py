@@ -15,6 +15,7 @@ Folders with "://" in their name are left to T5X, but for the state that is not 
 from collections.abc import Callable, Sequence
 import dataclasses
 import fcntl
+import itertools
 import os
 import socket
 import threading
@@ -195,9 +196,9 @@ def _listdir(folder: str) -> list[str]:
 
 
 def _free_name(folder: str, name: str) -> str:
-    names = {name, *(f"{name}.{i}" for i in range(2, 2 + len(_listdir(folder))))}
-    free = names - set(_listdir(folder))
-    return os.path.join(folder, min(free, key=lambda n: (len(n), n)))
+    names = itertools.chain([name], (f"{name}.{i}" for i in itertools.count(2)))
+    taken = _listdir(folder)
+    return os.path.join(folder, next(n for n in names if n not in taken))
 
 
 def _lock(model_dir: str) -> None:

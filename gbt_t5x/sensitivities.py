@@ -28,7 +28,7 @@ class Sensitivities:
 
     In a state it is "params" -> name -> ∂θ/∂λ, like the parameters; where the discount is
     not 0, "momentum" -> name -> that of `learnable.momentum`; each in the form of
-    `rounding.compress`. Where `closed_form` gives ∂θ/∂λ, "rate" too, (), the schedule's,
+    `rounding.quantize`. Where `closed_form` gives ∂θ/∂λ, "rate" too, (), the schedule's,
     and of a decay ∂a/∂λ. Zero before the first update. See `hypergradient`.
     """
 
@@ -52,7 +52,7 @@ class Sensitivities:
             discount: γ; None is 0.
             dtype: one of `rounding.DTYPES`.
         """
-        self._hyper_params = base.hyper_params
+        self._base_hyper_params = base.hyper_params
         self._names = [*hyperparams]
         self._learned = learned
         self._groups = groups
@@ -82,7 +82,7 @@ class Sensitivities:
             step: (), int32.
         """
         zeros = jax.tree.map(jnp.zeros_like, self._parts(params, param_states))
-        kept = rounding.compress(zeros, self._dtype, step)
+        kept = rounding.quantize(zeros, self._dtype, step)
         return kept | ({"rate": jnp.zeros((), float)} if self.closed else {})
 
     def like(self, params: Any, param_states: Any, rate: Any) -> dict[str, Any]:
@@ -150,7 +150,7 @@ class Sensitivities:
             else:
                 new = self._by_forward_mode(name, update, params, state, largest)
             seed = new_state.step * len(names) + i
-            for part, z in rounding.compress(new, self._dtype, seed).items():
+            for part, z in rounding.quantize(new, self._dtype, seed).items():
                 kept[part][name] = z
             largest = max(jax.tree.leaves(kept["params"][name]), key=lambda x: x.size)
         if self.closed:
@@ -183,7 +183,7 @@ class Sensitivities:
         discounted = jax.tree.map(
             # What is too large, or no number, begins anew.
             lambda z: jnp.where(jnp.abs(z) < _LARGEST, self._discount * z, 0.0),
-            rounding.expand(tuple(state.sensitivity[part][name] for part in parts)),
+            rounding.dequantize(tuple(state.sensitivity[part][name] for part in parts)),
         )
         carry = (params, self._momentum(param_states))
         # Momentum may be kept in another dtype than Z.
@@ -193,7 +193,7 @@ class Sensitivities:
 
     def hypergradient(self, params: Any, state: Any, grads: Any) -> dict[str, Any]:
         """ĝ = Zᵀ∇_θ L, see `GuidedOptimizer.hypergradient`."""
-        kept = rounding.expand(state.sensitivity["params"])
+        kept = rounding.dequantize(state.sensitivity["params"])
         closed = self.closed
         found = {k: self._inner(z, grads) for k, z in kept.items() if k not in closed}
         if self._derives_beta1:
@@ -203,7 +203,7 @@ class Sensitivities:
         for name in closed:
             new, moments = ordering.after((params, state.param_states), first)
             rate = state.sensitivity["rate"]
-            hyper_params = self._hyper_params.replace(learning_rate=rate)
+            hyper_params = self._base_hyper_params.replace(learning_rate=rate)
             learned = self._learned(hyper_params, state.hyperparams)
             of = functools.partial(self._closed_form.sensitivity, name)
             z = self._of_groups(of, learned, new, moments, kept.get(name))
@@ -224,8 +224,6 @@ class Sensitivities:
             state.param_states,
             is_leaf=lambda x: hasattr(x, "m"),
         )
-        if self._groups:
-            momentum = self._groups.merge(momentum, like=grads)
         return -(1 - beta1) * self._inner(momentum, grads) - of_alpha
 
     def _of_groups(

@@ -11,13 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from t5x import metrics as t5x_metrics, trainer
 
-from gbt_t5x import checks, hyperparams, layout
+from gbt_t5x import checks, hyperparams, tags
 
-_GUIDANCE_METRICS = ("loss", "loss_per_nonpadding_target_token", "accuracy")
+_GUIDANCE_METRICS = ("loss", tags.LOSS, "accuracy")
 _SKIPPED = "guidance/skipped"
-_VALUES = "hyperparams/"
-_EFFECTIVE = "learning_rate/effective"
-_RANGE = {layout.LOWEST: np.min, layout.MEDIAN: np.median, layout.HIGHEST: np.max}
+_RANGE = {tags.LOWEST: np.min, tags.MEDIAN: np.median, tags.HIGHEST: np.max}
 
 
 @flax.struct.dataclass
@@ -57,9 +55,9 @@ def of_step(
 ) -> dict[str, Any]:
     """The metrics of every step: the λ that it used, and how many were at a bound."""
     values = hyperparams.values(raw)
-    scalars = {f"{_VALUES}{name}": x for name, x in values.items()}
+    scalars = {f"{tags.HYPERPARAMS}{name}": x for name, x in values.items()}
     scalars["guidance/at_bound"] = at_bound
-    scalars[_EFFECTIVE] = learning_rate * values.get("alpha", 1.0)
+    scalars[tags.EFFECTIVE] = learning_rate * values.get("alpha", 1.0)
     return {name: clu_metrics.LastValue(x, jnp.ones(())) for name, x in scalars.items()}
 
 
@@ -87,6 +85,19 @@ def of_meta_update(
         name: _MeanOfMetaUpdates(jnp.where(skipped, 0.0, x), count)
         for name, x in scalars.items()
     } | {_SKIPPED: _Skipped(number, number, ~skipped)}
+
+
+def of_no_meta_update(
+    raw: Mapping[str, Any], train_metrics: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The metrics of a step between meta-updates: those of `of_meta_update`, all 0.
+
+    Args:
+        raw: name -> raw λ, of ĝ's shapes.
+        train_metrics: of the training batch, which has those of a guidance batch.
+    """
+    like = of_meta_update(raw, jnp.bool_(True), train_metrics)
+    return jax.tree.map(jnp.zeros_like, like)
 
 
 @flax.struct.dataclass
@@ -155,12 +166,11 @@ class GuidedMetricsManager:
             if self._groups and jnp.ndim(getattr(metric, "total", 0.0)):
                 for i, group in enumerate(self._groups):
                     split[f"{name}/{group}"] = _OfGroup(metric, i)
-                if len(self._groups) > layout.MOST_LINES and (
-                    name.startswith(_VALUES) or name == _EFFECTIVE
+                if len(self._groups) > tags.MOST_LINES and (
+                    name.startswith(tags.HYPERPARAMS) or name == tags.EFFECTIVE
                 ):
                     for which, function in _RANGE.items():
-                        tag = layout.range_tag(name, which)
-                        split[tag] = _OfAllGroups(metric, function)
+                        split[tags.of_range(name, which)] = _OfAllGroups(metric, function)
             else:
                 split[name] = metric
         checked: concurrent.futures.Future = concurrent.futures.Future()
@@ -184,9 +194,9 @@ class GuidedMetricsManager:
         if self._in_a_row < self._max_skipped:
             return
         values = ", ".join(
-            f"{name.removeprefix(_VALUES)} {_range(metric.compute())}"
+            f"{name.removeprefix(tags.HYPERPARAMS)} {_range(metric.compute())}"
             for name, metric in jax.device_get(dict(metrics)).items()
-            if name.startswith(_VALUES)
+            if name.startswith(tags.HYPERPARAMS)
         )
         raise ValueError(
             f"step {step}: each of the last {self._in_a_row} hypergradients, or its "

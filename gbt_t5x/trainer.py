@@ -1,13 +1,13 @@
 """T5X's trainer, with hyper-parameters that learn while it trains."""
 
 from collections.abc import Iterator, Mapping
+import copy
 import functools
 import itertools
 from typing import Any
 
 import gin
 import jax
-import jax.numpy as jnp
 from t5x import trainer, utils
 
 from gbt_t5x import checks, guidance, layout, optimizers, ordering, summaries
@@ -36,7 +36,8 @@ class GuidedTrainer(trainer.Trainer):
         learning_rate/current        of the schedule (T5X's own metric)
         learning_rate/effective      times alpha
 
-    with /GROUP behind if parameters are in groups. Summaries have the mean of ĝ and of
+    with /GROUP behind if parameters are in groups; of many groups groups/NAME/lowest,
+    median and highest too. Summaries have the mean of ĝ and of
     guidance/loss, ... over the steps that had them, NaN if none did, and the last of the
     others. By the next batch the first ĝ of a run is 0. TensorBoard has a page of what λ
     did (`layout`).
@@ -168,7 +169,6 @@ class GuidedTrainer(trainer.Trainer):
 
     def _train_step(self, train_state, inputs):
         """θ_t, λ_t -> θ_t+1, λ_t+1, and metrics."""
-        optimizer = self._optimizer
         opt_state = train_state._optimizer.state
         learning_rate = self._learning_rate_fn(train_state.step)
         rng = self._get_step_rng(train_state.step)
@@ -194,58 +194,61 @@ class GuidedTrainer(trainer.Trainer):
                 {"flax_mutables": mutables} if mutables else None,
             )
 
-        def guidance_grad(params, sensitivity):
-            model: Any = _WithoutDropout(self._model)
-            # Tokens are one-hot as large as logits: not beside the training batch's, nor
-            # beside what Z is made of.
-            smallest = min(jax.tree.leaves(params), key=lambda x: x.size)
-            grads, metrics, _ = accumulate_grads(
-                model,
-                train_state.replace_params(params),
-                ordering.after(inputs["guidance"], (smallest, sensitivity)),
-                num_microbatches=self._guidance_microbatches,
-            )
-            return grads, metrics
-
         if not self._guidance_batches:
-            hypergradients = optimizer.hypergradient(train_state.params, opt_state, grads)
-            opt_state, skipped = optimizer.apply_hypergradient(
-                opt_state, hypergradients, train_metrics.get("loss", ())
+            new_state, metrics = self._step_by_next_batch(
+                train_state, grads, train_metrics, update
             )
-            # Else XLA copies the moments, which ĝ reads and the update overwrites.
-            new_state, metrics = update(opt_state, ordering.after(grads, skipped))
-            metrics |= summaries.of_meta_update(hypergradients, skipped)
-        elif "guidance" not in inputs:
-            new_state, metrics = update(opt_state)
-            of_none = summaries.of_meta_update(
-                opt_state.hyperparams, jnp.bool_(True), train_metrics
+        elif "guidance" in inputs:
+            new_state, metrics = self._step_by_held_out_batch(
+                train_state, inputs["guidance"], accumulate_grads, update
             )
-            metrics |= jax.tree.map(jnp.zeros_like, of_none)
         else:
-            keep = optimizer.keeps_sensitivity
-            new_state, metrics = update(
-                opt_state
-                if keep
-                else optimizer.with_sensitivity(opt_state, train_state.params)
-            )
-            new_opt_state = new_state._optimizer.state
-            guidance_grads, guidance_metrics = guidance_grad(
-                new_state.params, new_opt_state.sensitivity["params"]
-            )
-            hypergradients = optimizer.hypergradient(
-                new_state.params, new_opt_state, guidance_grads
-            )
-            new_opt_state, skipped = optimizer.apply_hypergradient(
-                new_opt_state, hypergradients, guidance_metrics.get("loss", ())
-            )
-            if not keep:
-                new_opt_state = optimizer.without_sensitivity(new_opt_state)
-            new_state = _with_opt_state(new_state, new_opt_state)
-            metrics |= summaries.of_meta_update(hypergradients, skipped, guidance_metrics)
+            new_state, metrics = update(opt_state)
+            metrics |= summaries.of_no_meta_update(opt_state.hyperparams, train_metrics)
         raw = opt_state.hyperparams
         return new_state, metrics | summaries.of_step(
-            raw, optimizer.at_bound(raw), learning_rate
+            raw, self._optimizer.at_bound(raw), learning_rate
         )
+
+    def _step_by_next_batch(self, train_state, grads, train_metrics, update):
+        """λ moves by ∇_θ of the training batch, and then θ by the same gradient."""
+        optimizer = self._optimizer
+        opt_state = train_state._optimizer.state
+        hypergradients = optimizer.hypergradient(train_state.params, opt_state, grads)
+        opt_state, skipped = optimizer.apply_hypergradient(
+            opt_state, hypergradients, train_metrics.get("loss", ())
+        )
+        # Else XLA copies the moments, which ĝ reads and the update overwrites.
+        new_state, metrics = update(opt_state, ordering.after(grads, skipped))
+        return new_state, metrics | summaries.of_meta_update(hypergradients, skipped)
+
+    def _step_by_held_out_batch(self, train_state, batch, accumulate_grads, update):
+        """θ moves, and then λ by ∇_θ of the guidance batch at the new θ."""
+        optimizer = self._optimizer
+        keep = optimizer.keeps_sensitivity
+        opt_state = train_state._optimizer.state
+        if not keep:
+            opt_state = optimizer.with_sensitivity(opt_state, train_state.params)
+        new_state, metrics = update(opt_state)
+        params, opt_state = new_state.params, new_state._optimizer.state
+        # Tokens are one-hot as large as logits: not beside the training batch's, nor
+        # beside what Z is made of.
+        smallest = min(jax.tree.leaves(params), key=lambda x: x.size)
+        batch = ordering.after(batch, (smallest, opt_state.sensitivity["params"]))
+        grads, guidance_metrics, _ = accumulate_grads(
+            _WithoutDropout(self._model),
+            new_state,
+            batch,
+            num_microbatches=self._guidance_microbatches,
+        )
+        hypergradients = optimizer.hypergradient(params, opt_state, grads)
+        opt_state, skipped = optimizer.apply_hypergradient(
+            opt_state, hypergradients, guidance_metrics.get("loss", ())
+        )
+        if not keep:
+            opt_state = optimizer.without_sensitivity(opt_state)
+        metrics |= summaries.of_meta_update(hypergradients, skipped, guidance_metrics)
+        return _with_opt_state(new_state, opt_state), metrics
 
 
 def _check_configs(guidance_cfg: Any, train_cfg: Any) -> None:
@@ -299,9 +302,17 @@ def _with_opt_state(train_state, state: optimizers.GuidedState):
 
 def microbatches() -> int | None:
     """T5X's `trainer.Trainer.num_microbatches` as gin files set it, None by default."""
+    return _of_t5x("num_microbatches")
+
+
+def weight_metrics_computer() -> Any:
+    """T5X's `trainer.Trainer.weight_metrics_computer` likewise."""
+    return _of_t5x("weight_metrics_computer")
+
+
+def _of_t5x(parameter: str) -> Any:
     try:
-        value = gin.query_parameter("trainer.Trainer.num_microbatches")
-    except ValueError:  # they do not
+        value = gin.query_parameter(f"trainer.Trainer.{parameter}")
+    except ValueError:  # gin files do not set it
         return None
-    is_macro = isinstance(value, gin.config.ConfigurableReference)
-    return value.scoped_configurable_fn() if is_macro else value
+    return copy.deepcopy(value)  # so gin resolves references

@@ -50,8 +50,8 @@ def measure(gin_file: str, steps: int, bindings: Sequence[str]) -> dict[str, np.
         def compared(params: Any, state: Any, grads: Any) -> dict[str, Any]:
             exact = hypergradient(params, state, grads)
             for dtype in DTYPES:
-                kept = rounding.compress(state.sensitivity["params"], dtype, state.step)
-                rounded = state.sensitivity | {"params": rounding.expand(kept)}
+                kept = rounding.quantize(state.sensitivity["params"], dtype, state.step)
+                rounded = state.sensitivity | {"params": rounding.dequantize(kept)}
                 jax.debug.callback(
                     lambda *found, dtype=dtype: record(dtype, *found),
                     exact,

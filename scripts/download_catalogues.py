@@ -41,7 +41,7 @@ import numpy as np
 from sklearn.feature_extraction import text as features
 import tqdm
 
-from gbt_t5x.tasks import catalogues
+from gbt_t5x.tasks import catalogues, splits
 
 # Wheel -> its SHA-256.
 WHEELS = {
@@ -186,7 +186,7 @@ def _key(text: str) -> str:
 
 def _hash(text: str) -> float:
     """In [0, 1), by the text alone."""
-    return int.from_bytes(hashlib.sha256(_key(text).encode()).digest()[:8]) / 2**64
+    return splits.hash_of(_key(text)) / 2**64
 
 
 def split_of(english: str) -> str:
@@ -201,18 +201,18 @@ def split_of(english: str) -> str:
 
 def divide(pairs: Sequence[Message]) -> tuple[dict[str, list[Message]], int]:
     """Split -> pairs in random order, none alike in two; and how many were dropped."""
-    splits: dict[str, list[Message]] = {split: [] for split in (*SHARES, "train")}
+    of_split: dict[str, list[Message]] = {split: [] for split in (*SHARES, "train")}
     for pair in sorted(pairs, key=lambda pair: (_hash(pair.english), pair)):
-        splits[split_of(pair.english)].append(pair)
+        of_split[split_of(pair.english)].append(pair)
     dropped = 0
     measured: list[Message] = []
-    for split, found in splits.items():
+    for split, found in of_split.items():
         drops = alike(found, measured)
         kept = [pair for pair, drop in zip(found, drops, strict=True) if not drop]
         dropped += len(found) - len(kept)
-        splits[split] = kept
+        of_split[split] = kept
         measured += kept
-    return splits, dropped
+    return of_split, dropped
 
 
 def alike(pairs: Sequence[Message], others: Sequence[Message]) -> np.ndarray:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import contextlib
 import functools
 import gc
-import hashlib
 import inspect
 import pathlib
 import pydoc_data.topics
@@ -22,7 +21,7 @@ import warnings
 import seqio
 import tensorflow as tf
 
-from gbt_t5x.tasks import span_corruption
+from gbt_t5x.tasks import span_corruption, splits as splits_lib
 
 TASK = "cpython_docs_span_corruption"
 VOCABULARY = seqio.ByteVocabulary(extra_ids=100)  # 359 ids; sentinels are the last 100
@@ -75,12 +74,7 @@ def _documents() -> Iterator[tuple[str, list[str]]]:
 
 def split_of(name: str) -> str:
     """The split that a document belongs to."""
-    percent = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % 100
-    for split, share in _SPLIT_PERCENT.items():
-        if percent < share:
-            return split
-        percent -= share
-    return "train"
+    return splits_lib.split_of(name, _SPLIT_PERCENT, whole=100)
 
 
 @functools.cache

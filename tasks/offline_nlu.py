@@ -17,7 +17,6 @@ import ast
 import collections
 from collections.abc import Callable, Iterator
 import functools
-import hashlib
 import itertools
 import re
 from typing import Any, NamedTuple
@@ -27,7 +26,7 @@ from t5.data import postprocessors, preprocessors
 from t5.evaluation import metrics
 import tensorflow as tf
 
-from gbt_t5x.tasks import autograph, cpython_docs
+from gbt_t5x.tasks import autograph, cpython_docs, splits
 
 INPUT_BYTES, TARGET_BYTES = 127, 31  # and the end of the sequence: 128 and 32 tokens
 KINDS = ("function", "class")
@@ -49,18 +48,9 @@ _MAX_SAME_ANSWER = 250  # questions
 Example = dict[str, Any]
 
 
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
-
-
 def split_of(sentence: str) -> str:
     """The split of the examples about a sentence."""
-    percent = _hash(sentence) % 100
-    for split, share in _PERCENT.items():
-        if percent < share:
-            return split
-        percent -= share
-    return "train"
+    return splits.split_of(sentence, _PERCENT, whole=100)
 
 
 def _sentences(docstring: str) -> list[str]:
@@ -86,7 +76,7 @@ def _objects() -> list[_Object]:
             if sentences := _sentences(docstring):
                 found = _Object(package, node, sentences)
                 objects.setdefault(sentences[0], found)
-    return [objects[sentence] for sentence in sorted(objects, key=_hash)]
+    return [objects[sentence] for sentence in sorted(objects, key=splits.hash_of)]
 
 
 def _kinds() -> Iterator[tuple[str, Example]]:

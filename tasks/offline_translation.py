@@ -7,37 +7,29 @@ by a hash of their English. No text of one split is in another, in either langua
 """
 
 import functools
-import hashlib
 
 import tensorflow as tf
 
-from gbt_t5x.tasks import phrases, translation
+from gbt_t5x.tasks import phrases, splits, translation
 
 _SPLIT_PERMILLE = {"guidance": 8, "validation": 5, "test": 18}  # training has the rest
 
 
-def _hash(english: str) -> int:
-    return int.from_bytes(hashlib.sha256(english.encode()).digest()[:8])
-
-
 def split_of(english: str, kind: str) -> str:
     """The split that a phrase belongs to."""
-    permille = _hash(english) % 1000
-    for split, share in _SPLIT_PERMILLE.items():
-        if permille < share and kind != phrases.NAMES:
-            return split
-        permille -= share
-    return "train"
+    if kind == phrases.NAMES:
+        return "train"
+    return splits.split_of(english, _SPLIT_PERMILLE, whole=1000)
 
 
 @functools.cache
 def pairs(language: str) -> dict[str, list[tuple[str, str]]]:
     """split -> (text in the language, English), in an order that mixes the kinds."""
-    splits: dict[str, list[tuple[str, str]]] = {s: [] for s in translation.SPLITS}
+    found: dict[str, list[tuple[str, str]]] = {s: [] for s in translation.SPLITS}
     known = phrases.pairs(language)
-    for english, other in sorted(known, key=lambda pair: _hash(pair[0])):
-        splits[split_of(english, known[english, other])].append((other, english))
-    return splits
+    for english, other in sorted(known, key=lambda pair: splits.hash_of(pair[0])):
+        found[split_of(english, known[english, other])].append((other, english))
+    return found
 
 
 def _source(language: str, english: str) -> translation.FunctionPairSource:

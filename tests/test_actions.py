@@ -1,6 +1,9 @@
 """Actions that stop a run, and what they leave."""
 
+import types
+
 from clu import values
+import jax
 import numpy as np
 import pytest
 from t5x import trainer
@@ -32,6 +35,17 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_the_next_checkpoint(tmp_p
     assert folders(tmp_path) == ["checkpoint_0", "checkpoint_3"]
 
 
+def test_of_several_processes_all_are_stopped(tmp_path, monkeypatch, caplog):
+    """T5X runs actions on process 0: an error there would leave the others waiting."""
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    (tmp_path / "checkpoint_3").mkdir()
+    state = types.SimpleNamespace(step=6)
+    action = actions.StopAtNonFiniteLoss(str(tmp_path))
+    assert action.run(state, {"train": {"loss": values.Scalar(np.nan)}}) is True
+    assert "not finite before step 6: the newest checkpoint is" in caplog.text
+    assert action.run(state, {"train": {"loss": values.Scalar(1.0)}}) is False
+
+
 class StopAt(trainer.BaseAction):
     def __init__(self, step):
         self._step = step
@@ -50,6 +64,25 @@ def test_an_action_that_stops_a_run_leaves_a_checkpoint(tmp_path):
         step, _ = gin_runs.train_script.train(**kwargs)
     assert step == 3
     assert folders(tmp_path) == ["checkpoint_0", "checkpoint_3"]
+
+
+class StopAfter(trainer.BaseAction):
+    """At the first evaluation, of which it is given the metrics."""
+
+    def run(self, train_state, metrics_by_task):
+        assert metrics_by_task[text_runs.TASK]
+        return int(train_state.step) == 2
+
+
+@pytest.mark.parametrize("mode", ["TRAIN_EVAL", "INFER_EVAL"])
+@text_runs.embedded_only
+def test_an_action_of_an_evaluation_stops_the_run(mode, tmp_path):
+    settings = {"actions": {mode: [StopAfter()]}, "total_steps": 4}
+    if mode == "INFER_EVAL":
+        settings["infer_eval_dataset_cfg"] = text_runs.dataset_cfg("validation")
+        settings["inference_evaluator_cls"] = text_runs.Evaluator
+    step, _ = text_runs.train(tmp_path, **settings)
+    assert step == 2
 
 
 @pytest.mark.parametrize("loss, stops", [(1.0, False), (np.nan, True), (-np.inf, True)])

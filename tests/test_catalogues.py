@@ -1,5 +1,6 @@
 """scripts/download_catalogues.py, on wheels that are made here, and the tasks."""
 
+import fcntl
 import hashlib
 import io
 import pathlib
@@ -118,6 +119,14 @@ def test_what_is_alike_is_not_trained_on():
         known,
     )
     assert found.tolist() == [True, True, False]
+
+
+@pytest.fixture(autouse=True)
+def _one_at_a_time(data_dir):
+    """The processes of xdist share the folder that the tasks read."""
+    with open(data_dir / "catalogues.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture

@@ -127,6 +127,26 @@ def test_prodigy_is_that_of_optax():
     assert np.array_equal(*updates) and np.any(updates[0])
 
 
+def test_muon_is_that_of_optax_and_adamw_of_the_embeddings():
+    rng = np.random.default_rng(0)
+    draw = lambda shape: rng.normal(size=shape).astype(np.float32)
+    params = {"embedding": draw((4, 6)), "kernel": draw((6, 8))}
+    settings = {"eps": 1e-3, "weight_decay": 0.05}
+    expected = {
+        "embedding": optax.adamw(0.1, b1=0.7, b2=0.95, nesterov=True, **settings),
+        "kernel": optax_contrib.muon(0.1, beta=0.8, consistent_rms=0.2, **settings),
+    }
+    optimizer = contrib.muon(0.1, beta=0.8, b1=0.7, b2=0.95, **settings)
+    state = optimizer.init(params)
+    states = {name: one.init(params[name]) for name, one in expected.items()}
+    for _ in range(3):
+        grads = jax.tree.map(lambda x: draw(x.shape), params)
+        updates, state = optimizer.update(grads, state, params)
+        for name, one in expected.items():
+            update, states[name] = one.update(grads[name], states[name], params[name])
+            np.testing.assert_allclose(updates[name], update, rtol=1e-5, atol=1e-7)
+
+
 def test_prodigy_warms_up_from_0():
     """Of which optax's is NaN."""
     params = {"w": np.array([1.0, -2.0], np.float32)}

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 import seqio
@@ -306,6 +307,31 @@ def test_a_position_that_cannot_be_restored(fault, message, saved, tmp_path, cap
     assert f"the data starts anew: {message}" in caplog.text
     expected = rows(iterator(CFG, tmp_path / "new"))
     np.testing.assert_array_equal(rows(batches), expected)
+
+
+@pytest.mark.parametrize("has_folder", [False, True])  # T5X leaves it empty
+def test_a_checkpoint_of_this_run_without_a_position(has_folder, tmp_path):
+    (tmp_path / "checkpoint_3" / "state").mkdir(parents=True)
+    if has_folder:
+        (tmp_path / "checkpoint_3" / "dataset").mkdir()
+    with pytest.raises(ValueError, match="has no position .*SAVE_DATA_POSITION = False"):
+        iterator(CFG, tmp_path)
+    assert rows(iterator(CFG, tmp_path, save_position=False)).shape == (2, 4, 16)
+
+
+def test_partitions_that_span_hosts(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 4)
+
+    def dataset(num_shards, **settings):
+        data_position.get_dataset(
+            CFG, 0, num_shards, CONVERTER, model_dir=str(tmp_path), **settings
+        )
+
+    message = "4 hosts read 2 shards of the data.*SAVE_DATA_POSITION = False"
+    with pytest.raises(ValueError, match=message):
+        dataset(2)
+    dataset(2, save_position=False)
+    dataset(4)
 
 
 @pytest.mark.parametrize("value", ["False", 0, None])

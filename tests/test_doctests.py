@@ -7,11 +7,18 @@ import pkgutil
 import pytest
 
 from gbt_t5x import tasks
+import text_runs
 
 MODULES = [
     f"gbt_t5x.tasks.{module.name}" for module in pkgutil.iter_modules(tasks.__path__)
 ]
-WITH_EXAMPLES = {"gbt_t5x.tasks.pair_filters", "gbt_t5x.tasks.translation"}
+if text_runs.EMBEDDED:
+    MODULES.append("t5x.decoding")
+WITH_EXAMPLES = {
+    "gbt_t5x.tasks.pair_filters",
+    "gbt_t5x.tasks.translation",
+    "t5x.decoding",
+}
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -109,6 +109,11 @@ def test_table_of_hyperparams_is_that_of_the_code():
     for name, domain, settings in rows:
         activation = hyperparams.ACTIVATIONS[name]
         assert domain == f"({activation.low:g}, {activation.high:g})".replace("inf", "∞")
+        ends = re.match(r"\[(.*?), (.*?)\] \|", settings).groups()
+        below_1 = lambda end: end.startswith("1 - ")
+        assert hyperparams.BOUNDS[name] == tuple(
+            1 - float(end[4:]) if below_1(end) else float(end) for end in ends
+        )
         named = set(re.findall(r"`(\w+)`", settings))
         assert named == set(learnable._SETTINGS.get(name, ()))
 
@@ -133,7 +138,7 @@ def test_gin_of_the_documents_works(tmp_path):
         "gin/quickstart_baseline.gin",
         tmp_path / "adamw.gin",
     ).optimizer_def
-    names = [hyperparam.name for hyperparam in optimizer_def._hyperparams]
+    names = [hyperparam.name for hyperparam in optimizer_def._learned]
     assert names == ["alpha", "beta1", "weight_decay"]
     assert optimizer_def.hyper_params.weight_decay == 0.01
 
@@ -156,6 +161,17 @@ def test_public_checkpoints_are_fine_tuned_as_documented(tmp_path):
     )
     assert isinstance(model.optimizer_def, optimizers.GuidedOptimizer)
     assert not model.module.config.logits_via_embedding
+    assert model._loss_normalizing_factor == 233_472
+
+
+def test_sizes_of_guidance_are_those_of_the_code():
+    from gbt_t5x.tasks import c4, super_glue, wmt19
+
+    assert f"the first {wmt19.GUIDANCE_PAIRS:,} pairs" in read("docs/translation.md")
+    t5 = read("docs/t5.md")
+    assert f"first {c4.GUIDANCE_DOCUMENTS:,} documents of the training data" in t5
+    number, guidance = super_glue.TRAIN_EXAMPLES["wsc"]
+    assert f"{guidance} of WSC's {number}" in t5
 
 
 def test_tables_that_do_not_follow_are_listed():

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import seqio
 from t5x import (
+    decoding,
     eval as eval_script,
     gin_utils,
     infer as infer_script,
     partitioning,
+    training_loop,
     utils,
 )
 
@@ -23,6 +25,31 @@ import text_runs
 import tiny
 
 pytestmark = text_runs.embedded_only
+
+
+def test_periods_of_which_one_is_no_multiple_of_the_other():
+    assert training_loop.shorter_period(4, 2) == 2
+    message = "eval_period=2 and SaveCheckpointConfig.period=3: one must be a multiple"
+    with pytest.raises(ValueError, match=message):
+        training_loop.shorter_period(2, 3)
+
+
+def test_factors_of_a_schedule_that_are_none():
+    with pytest.raises(ValueError, match=r"unknown learning rate factors \['consant'\]"):
+        utils.create_learning_rate_scheduler(factors="consant * rsqrt_decay")
+
+
+def test_all_checkpoints_are_for_evaluation_alone():
+    cfg = utils.RestoreCheckpointConfig(path="a_run", mode="all")
+    with pytest.raises(ValueError, match="mode='all' is for evaluation: use 'specific'"):
+        utils.restore_path(cfg)
+
+
+def test_sequences_longer_than_their_features():
+    with pytest.raises(ValueError, match="max_decode_len is 5, of 4 target positions"):
+        decoding.beam_search(
+            np.zeros((1, 4), int), {}, lambda *_: None, eos_id=1, max_decode_len=5
+        )
 
 
 def axes(num_partitions, monkeypatch):

@@ -3,9 +3,10 @@
 import inspect
 import re
 
-from flax import core
+from flax import core, traverse_util
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from t5x import eval as eval_script, gin_utils, train as train_script, utils
 
@@ -179,6 +180,59 @@ def test_fine_tuning_starts_from_the_checkpoint(model_dir, tmp_path):
     assert step == int(state.step) == 2
     saved = text_runs.parameters(path)
     jax.tree.map(np.testing.assert_array_equal, saved, core.unfreeze(state.params))
+
+
+@pytest.mark.parametrize("more", [(), ("DISCOUNT = 0.0",)], ids=["held_out", "kept"])
+def test_what_guidance_begins_with_is_the_checkpoint(more, model_dir, tmp_path):
+    """Of docs/guidance.md: all but what it lacks, which begins at 0."""
+    guided = ("HYPERPARAMS = ('alpha',)", "BETA1 = None", "GUIDANCE_SPLIT = 'validation'")
+    checkpoint = model_dir / "checkpoint_2"
+    pattern = "state/(hyperparams|meta_state|sensitivity)/.*"
+    begin = restore_from(
+        checkpoint,
+        "specific",
+        fallback_to_scratch=True,
+        assignment_map=((pattern, None),),
+    )
+    step, state = text_runs.train(
+        tmp_path,
+        *guided,
+        *more,
+        checkpoint_cfg=begin,
+        train_eval_dataset_cfg=None,
+        gin_file="gin/quickstart_guided.gin",
+    )
+    assert step == 2
+    saved = traverse_util.flatten_dict(
+        ocp.PyTreeCheckpointer().restore(checkpoint / "state"), sep="/"
+    )
+    found = traverse_util.flatten_dict(core.unfreeze(state.state_dict()), sep="/")
+    assert saved.keys() < found.keys()
+    for name, x in found.items():
+        assert (name in saved) != bool(re.fullmatch(pattern, name)), name
+        np.testing.assert_array_equal(x, saved.get(name, np.zeros_like(x)), name)
+
+
+def test_relative_steps_count_from_the_checkpoint(model_dir, tmp_path):
+    begin = restore_from(model_dir / "checkpoint_2", "specific")
+    settings = {"checkpoint_cfg": begin, "train_eval_dataset_cfg": None}
+    assert text_runs.train(tmp_path / "more", **settings, relative_steps=1)[0] == 3
+    if text_runs.EMBEDDED:
+        message = "the checkpoint is at step 2, past total_steps=1"
+        with pytest.raises(ValueError, match=message):
+            text_runs.train(tmp_path / "less", **settings, total_steps=1)
+
+
+@text_runs.embedded_only
+def test_a_pattern_that_matches_no_array_is_an_error(model_dir, tmp_path):
+    begin = restore_from(
+        model_dir / "checkpoint_2",
+        "specific",
+        fallback_to_scratch=True,
+        assignment_map=(("state/nothing/.*", None),),
+    )
+    with pytest.raises(ValueError, match="'state/nothing/.*' matches no array of this"):
+        text_runs.train(tmp_path, checkpoint_cfg=begin, train_eval_dataset_cfg=None)
 
 
 def test_guidance_may_begin_and_end_at_a_checkpoint(model_dir, tmp_path):

@@ -68,8 +68,8 @@ def test_an_unused_macro_is_found():
         gin_runs.bindings_of(ENTRY_FILES[0], "MISSPELT_MACRO = 1")
 
 
-def instantiate(gin_file):
-    with gin_runs.arguments(gin_file) as kwargs:
+def instantiate(gin_file, *bindings):
+    with gin_runs.arguments(gin_file, *bindings) as kwargs:
         return kwargs
 
 
@@ -87,6 +87,21 @@ def test_training_file_instantiates(gin_file):
     assert kwargs["train_dataset_cfg"].split == "train"
     assert kwargs["train_eval_dataset_cfg"].split == "validation"
     assert kwargs["checkpoint_cfg"].save.save_dataset
+    assert kwargs["train_dataset_cfg"].seed == kwargs["random_seed"] == 0
+
+
+@pytest.mark.parametrize("gin_file", TRAIN_FILES)
+def test_the_seed_is_that_of_the_data_and_of_the_run(gin_file):
+    kwargs = instantiate(gin_file, "RANDOM_SEED = 7")
+    assert kwargs["train_dataset_cfg"].seed == kwargs["random_seed"] == 7
+
+
+@pytest.mark.parametrize("gin_file", INFERENCE_FILES)
+def test_evaluation_and_inference_verify_the_checkpoint(gin_file, tmp_path):
+    checkpoint = tmp_path / "checkpoint_3"
+    (checkpoint / "state").mkdir(parents=True)
+    with pytest.raises(ValueError, match=f"{checkpoint} is damaged: state/_METADATA"):
+        instantiate(gin_file, f"CHECKPOINT_PATH = {str(checkpoint)!r}")
 
 
 def instantiate_both(gin_file, training_file):

@@ -7,6 +7,7 @@ import pytest
 
 from gbt_t5x import gin_checks, trainer
 import gin_runs
+import processes
 
 BASELINE, GUIDED = "gin/quickstart_baseline.gin", "gin/quickstart_guided.gin"
 MODEL, RUN = "gin/models/quickstart.gin", "gin/runs/pretrain.gin"
@@ -97,6 +98,17 @@ def test_counts_are_taken_from_where_gin_has_them(value):
     gin_runs.bindings_of(GUIDED, f"GUIDANCE_BATCHES = {value}", *more)
 
 
+def test_a_macro_of_a_real_command_line_that_nothing_refers_to(tmp_path):
+    done = processes.run(
+        "t5x.train",
+        f"--gin_file={BASELINE}",
+        f"--gin.MODEL_DIR={str(tmp_path)!r}",
+        "--gin.GUIDANCE_SPLIT='validation'",
+    )
+    assert done.returncode == 1
+    assert "nothing refers to these macros: GUIDANCE_SPLIT" in done.stderr
+
+
 def test_a_macro_of_the_command_line_that_nothing_refers_to_is_an_error(monkeypatch):
     """Even one that other gin files know."""
     monkeypatch.setattr(gin_checks, "_of_command_line", lambda: {"GUIDANCE_SPLIT"})
@@ -134,6 +146,40 @@ def test_microbatches_are_those_of_t5xs_trainer(number, user_file):
         imported = ("from __gin__ import dynamic_registration", "from t5x import trainer")
         lines = [*imported, MODEL, RUN, line, GUIDANCE, RATE]
         assert user_file(*lines, ask=trainer.microbatches) == number
+
+
+@pytest.mark.parametrize("guided", [GUIDANCE, NEXT_BATCH])
+def test_weight_metrics_are_those_of_t5xs_trainer(guided, user_file):
+    imported = ("from __gin__ import dynamic_registration", "from t5x import trainer")
+    lines = [*imported, MODEL, RUN, *dict.fromkeys((GUIDANCE, guided)), RATE]
+
+    def asked():
+        name = "GuidedTrainer.weight_metrics_computer"
+        return gin.query_parameter(name).scoped_configurable_fn()
+
+    assert user_file(*lines, ask=asked) is None
+    lines.append("trainer.Trainer.weight_metrics_computer = @trainer.BaseAction")
+    assert isinstance(user_file(*lines, ask=asked), type)
+
+
+@pytest.mark.parametrize("own", ["GuidedOptimizer", "ReplayedOptimizer"])
+def test_a_model_of_another_class_that_is_not_guided_is_an_error(own, user_file):
+    """As T5X's DecoderOnlyModel, whose gin files bind its optimizer."""
+    name = "models.BaseTransformerModel.optimizer_def"
+    imported = [
+        "from __gin__ import dynamic_registration",
+        *("from t5x import models", "from gbt_t5x import optimizers"),
+        "from gbt_t5x import replay",
+    ]
+    files = [REPLAY, SCHEDULE] if own == "ReplayedOptimizer" else [GUIDANCE, RATE]
+    lines = [*imported, MODEL, RUN, f"{name} = %OPTIMIZER", *files]
+    with pytest.raises(ValueError, match=f"set {name} = @{own}"):
+        user_file(*lines)
+    if own == "ReplayedOptimizer":
+        with pytest.raises(ValueError, match="SCHEDULE='schedule.csv' cannot be read"):
+            user_file(*lines, f"{name} = @replay.{own}()")
+    else:
+        user_file(*lines, f"{name} = @optimizers.{own}()")
 
 
 def test_microbatches_that_nothing_refers_to_are_an_error(user_file):

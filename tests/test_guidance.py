@@ -114,6 +114,14 @@ def test_split_smaller_than_a_batch():
         make_trainer(guidance_dataset_cfg=tiny.dataset_cfg("guidance", rows + 1))
 
 
+def test_hosts_of_which_one_has_less_than_a_batch(monkeypatch):
+    """They go on together or not at all."""
+    gather = lambda number: np.array([number, 0])
+    monkeypatch.setattr(guidance.multihost_utils, "process_allgather", gather)
+    with pytest.raises(ValueError, match="holds 0 of 1 batches of 8 rows"):
+        make_trainer(guidance_dataset_cfg=tiny.dataset_cfg("guidance"))
+
+
 def test_batch_that_does_not_divide_into_microbatches():
     make_trainer(guidance_dataset_cfg=tiny.dataset_cfg("guidance", 3), num_microbatches=2)
     cfg = tiny.dataset_cfg("guidance", 7)

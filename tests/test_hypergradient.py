@@ -130,7 +130,9 @@ def test_hypergradient_matches_finite_differences(float64):
         )
 
 
-def _numpy_adafactor(theta, state, grad, t, rate, beta1, factored):
+def _numpy_adafactor(
+    theta, state, grad, t, rate, beta1, factored, scaled=True, clipping=1.0
+):
     """One step by Shazeer and Stern's Algorithms 4 and 5, with T5X's momentum.
 
     Args:
@@ -141,6 +143,8 @@ def _numpy_adafactor(theta, state, grad, t, rate, beta1, factored):
         rate: the learning rate, α included.
         beta1: momentum, 0 for none.
         factored: whether matrices of at least 4 by 4 keep row and column means.
+        scaled: whether the rate is of parameters whose root mean square is 1.
+        clipping: largest root mean square of an update before the rate.
 
     Returns:
         θ', and its derivatives with respect to raw α and raw β1.
@@ -158,8 +162,8 @@ def _numpy_adafactor(theta, state, grad, t, rate, beta1, factored):
     else:
         v = average("v", square)
     u = grad / np.sqrt(v)
-    u /= max(1.0, np.sqrt(np.mean(u**2)))
-    descent = rate * max(1e-3, np.sqrt(np.mean(theta**2))) * u
+    u /= max(1.0, np.sqrt(np.mean(u**2)) / clipping)
+    descent = rate * (max(1e-3, np.sqrt(np.mean(theta**2))) if scaled else 1.0) * u
     old_m = state.get("m", 0.0)
     state["m"] = beta1 * old_m + (1 - beta1) * descent
     d_alpha = -(1 - beta1) * descent
@@ -169,12 +173,23 @@ def _numpy_adafactor(theta, state, grad, t, rate, beta1, factored):
 
 @pytest.mark.parametrize("factored", [True, False], ids=["factored", "full"])
 @pytest.mark.parametrize(
-    ("names", "base_beta1"),
-    [(["alpha"], None), (["alpha"], 0.9), (["beta1"], 0.9), (["alpha", "beta1"], 0.9)],
-    ids=["alpha_without_momentum", "alpha", "beta1", "both"],
+    ("names", "base_beta1", "changes"),
+    [
+        (["alpha"], None, {}),
+        (["alpha"], 0.9, {}),
+        (["beta1"], 0.9, {}),
+        (["alpha", "beta1"], 0.9, {}),
+        (["alpha", "beta1"], 0.9, {"multiply_by_parameter_scale": False}),
+        (["alpha", "beta1"], 0.9, {"clipping_threshold": None}),
+        (["alpha", "beta1"], 0.9, {"clipping_threshold": 0.5}),
+    ],
+    ids=[
+        *("alpha_without_momentum", "alpha", "beta1", "both"),
+        *("unscaled", "unclipped", "clipped_more"),
+    ],
 )
 def test_update_and_hypergradient_match_a_numpy_adafactor(
-    float64, names, base_beta1, factored
+    float64, names, base_beta1, changes, factored
 ):
     rng = np.random.default_rng(0)
     # The last is smaller than the least parameter scale, 1e-3.
@@ -183,8 +198,10 @@ def test_update_and_hypergradient_match_a_numpy_adafactor(
     theta["small"] *= 1e-4
     moments = {name: {} for name in sizes}
     base = adafactor.Adafactor(
-        beta1=base_beta1, factored=factored, min_dim_size_to_factor=4
+        beta1=base_beta1, factored=factored, min_dim_size_to_factor=4, **changes
     )
+    scaled = changes.get("multiply_by_parameter_scale", True)
+    clipping = changes.get("clipping_threshold", 1.0) or np.inf
     definition = optimizers.GuidedOptimizer(
         base, names, 0.1, discount=0.0, sensitivity_dtype="float32"
     )
@@ -209,7 +226,7 @@ def test_update_and_hypergradient_match_a_numpy_adafactor(
         expected = dict.fromkeys(names, 0.0)
         for k, x in theta.items():
             theta[k], derivatives = _numpy_adafactor(
-                x, moments[k], grads[k], t, rate, beta1, factored
+                x, moments[k], grads[k], t, rate, beta1, factored, scaled, clipping
             )
             for name in names:
                 expected[name] += np.sum(weights[k] * derivatives[name])

@@ -16,7 +16,7 @@ from tensorboard.plugins import base_plugin
 from tensorboard.plugins.custom_scalar import custom_scalars_plugin
 from tensorboard.plugins.scalar import scalars_plugin
 
-from gbt_t5x import layout, summaries
+from gbt_t5x import layout, summaries, tags
 import gin_runs
 import text_runs
 
@@ -136,7 +136,7 @@ def test_many_groups_are_a_range(tmp_path):
     (title,) = [t for t in charts if t.startswith("alpha, ")]
     count = int(re.fullmatch(r"alpha, (\d+) groups", title).group(1))
     each = board.lines({"multiline": {"tag": ["^hyperparams/alpha/"]}})
-    assert len(each) == count > layout.MOST_LINES
+    assert len(each) == count > tags.MOST_LINES
     lines = board.lines(charts[title])
     columns = np.array([values for _, values in each.values()])
     for which, function in {
@@ -180,3 +180,17 @@ def test_nothing_is_written_without_a_folder():
 
     with tiny.make_trainer(tiny.guided()) as trainer:
         assert trainer.train_metrics_manager.summary_writer._writers == ()
+
+
+@text_runs.embedded_only
+def test_the_page_is_written_once(tmp_path, monkeypatch):
+    import tiny
+
+    written = []
+    write = layout.write
+    monkeypatch.setattr(
+        layout, "write", lambda *args: (written.append(args[1:]), write(*args))
+    )
+    with tiny.make_trainer(tiny.guided()):
+        pass
+    assert written == [(["alpha", "beta1"], [])]

@@ -17,7 +17,7 @@ def numbers(shape=(7, 11)):
 
 
 def rounded(x, dtype, seed):
-    return rounding.expand(rounding.compress(x, dtype, seed))
+    return rounding.dequantize(rounding.quantize(x, dtype, seed))
 
 
 def unit(x, dtype):
@@ -62,7 +62,7 @@ def test_what_is_not_finite_stays_so(dtype, bad):
 
 def test_every_array_of_a_tree_is_rounded_by_itself():
     x = numbers()
-    tree = rounding.compress({"a": x, "b": x, "c": 100 * x}, "int8", 0)
+    tree = rounding.quantize({"a": x, "b": x, "c": 100 * x}, "int8", 0)
     assert (tree["a"].values != tree["b"].values).any()
     np.testing.assert_allclose(tree["c"].scale, 100 * tree["a"].scale, rtol=1e-6)
     shapes = rounding.like(
@@ -81,7 +81,7 @@ def test_every_array_of_a_tree_is_rounded_by_itself():
 def test_arrays_of_another_dtype_are_taken_as_float32(dtype):
     x = jnp.arange(1.0, 9.0)
     kept, cast = (
-        rounding.compress(y, dtype, seed=0) for y in (x.astype(jnp.bfloat16), x)
+        rounding.quantize(y, dtype, seed=0) for y in (x.astype(jnp.bfloat16), x)
     )
     jax.tree.map(np.testing.assert_array_equal, kept, cast)
     assert [y.dtype for y in jax.tree.leaves(kept)] == [
@@ -93,6 +93,6 @@ def test_arrays_of_another_dtype_are_taken_as_float32(dtype):
     ("dtype", "bytes_each"), [("float32", 4), ("bfloat16", 2), ("int8", 1)]
 )
 def test_the_bytes_of_each_dtype(dtype, bytes_each):
-    leaves = jax.tree.leaves(rounding.compress(numbers(), dtype, 0))
+    leaves = jax.tree.leaves(rounding.quantize(numbers(), dtype, 0))
     assert leaves[0].nbytes == bytes_each * numbers().size
     assert all(x.ndim == 0 for x in leaves[1:])

@@ -99,6 +99,18 @@ def test_a_damaged_checkpoint_is_set_aside(fault, model_dir, caplog):
     assert_set_aside(model_dir, caplog)
 
 
+def test_a_checkpoint_that_t5x_saved_without_a_position_is_whole(model_dir):
+    """T5X makes its folder in any case."""
+    folder = model_dir / "checkpoint_4"
+    (folder / checksums.FILE).unlink()
+    for path in (folder / "dataset").iterdir():
+        path.unlink()
+    assert integrity.check(str(folder)) == integrity.Report(None, False)
+    (folder / "dataset").rmdir()
+    damage = integrity.check(str(folder)).damage
+    assert damage == "dataset is missing, or was empty and lost in a copy: make it"
+
+
 def test_a_run_goes_on_from_the_newest_whole_checkpoint(model_dir, caplog):
     damage(model_dir / "checkpoint_4", *DAMAGES["data_file_cut"])
     assert_set_aside(model_dir, caplog)

@@ -1,5 +1,6 @@
 """Sensitivities against the derivatives of whole runs, and the groups that share them."""
 
+import dataclasses
 import functools
 import inspect
 import re
@@ -426,6 +427,22 @@ def test_a_dtype_that_no_sensitivity_has_is_refused(discount, dtype, message):
             discount=discount,
             sensitivity_dtype=dtype,
         )
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_beta1_is_not_derived_from_a_decay_that_follows_the_rate(follows):
+    """As T5X's Adafactor can have it: alpha moves the decay too."""
+    base = adafactor.Adafactor(beta1=0.5)
+    if follows:
+        field = ("weight_decay_rate_lr_exponent", float, dataclasses.field(default=1.0))
+        settings = dataclasses.make_dataclass(
+            "Following", [field], bases=(type(base.hyper_params),), frozen=True
+        )
+        base.hyper_params = settings(**vars(base.hyper_params))
+    names = ("alpha", "beta1")
+    definition = optimizers.GuidedOptimizer(base, names, 0.1, discount=0.0)
+    kept = definition.init_state({"w": jnp.ones((4, 4))}).sensitivity["params"]
+    assert set(kept) == (set(names) if follows else {"alpha"})
 
 
 class OwnOptimizer(t5x_optimizers.OptimizerDef):

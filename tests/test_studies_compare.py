@@ -5,7 +5,8 @@ import io
 
 import pytest
 
-from gbt_t5x.studies import compare, runs
+from gbt_t5x import tags
+from gbt_t5x.studies import compare
 from written_runs import write, write_run
 
 
@@ -219,7 +220,7 @@ def test_runs_of_other_settings_are_no_seeds(tmp_path, capsys):
 
 
 def test_an_unfinished_seed_does_not_compare(folders, capsys):
-    write(folders[1] / "1" / "training_eval" / "docs", {60: {runs.LOSS: 1.0}})
+    write(folders[1] / "1" / "training_eval" / "docs", {60: {tags.LOSS: 1.0}})
     assert "heldout/0 was evaluated last at step 40 and " in error(capsys, *folders)
 
 

@@ -3,6 +3,7 @@
 import pytest
 import tensorflow as tf
 
+from gbt_t5x import tags
 from gbt_t5x.studies import runs, seeds
 from written_runs import write, write_run
 
@@ -128,12 +129,12 @@ def test_a_run_that_was_not_evaluated_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="must hold one evaluated task: none"):
         runs.read_run(tmp_path)
     write(tmp_path / "training_eval" / "docs", {20: {"accuracy": 0.5}})
-    with pytest.raises(ValueError, match=f"no {runs.LOSS} in .*docs: was the run eval"):
+    with pytest.raises(ValueError, match=f"no {tags.LOSS} in .*docs: was the run eval"):
         runs.read_run(tmp_path)
 
 
 def test_several_tasks_are_an_error(tmp_path):
     write_run(tmp_path, {20: 1.0}, [1.0])
-    write(tmp_path / "training_eval" / "news", {20: {runs.LOSS: 0.5}})
+    write(tmp_path / "training_eval" / "news", {20: {tags.LOSS: 0.5}})
     with pytest.raises(ValueError, match="must hold one evaluated task: docs, news"):
         runs.read_run(tmp_path)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from t5x import adafactor, trainer as t5x_trainer
 
-from gbt_t5x import hyperparams
+from gbt_t5x import hyperparams, optimizers
 import tiny
 
 
@@ -114,6 +114,40 @@ def test_microbatches_equal_the_full_batch():
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     jax.tree.map(close, micro_state.params, state.params)
     assert_trees_differ(micro_state.params, train(tiny.guided(), num_steps=2)[0].params)
+
+
+@pytest.mark.parametrize(
+    ("parts", "guidance_batch_size", "rows"),
+    [(None, 8, {8}), (4, 8, {2}), (2, 16, {4}), (2, 2, {4, 2})],
+)
+def test_microbatches_are_no_larger_than_those_of_training(
+    parts, guidance_batch_size, rows, monkeypatch
+):
+    found = set()
+    with tiny.make_trainer(
+        tiny.guided(),
+        guidance_dataset_cfg=tiny.dataset_cfg("guidance", guidance_batch_size),
+        num_microbatches=parts,
+    ) as trainer:
+        loss_fn = trainer._model.loss_fn
+
+        def recorded(params, batch, *args):
+            found.add(len(batch["decoder_target_tokens"]))
+            return loss_fn(params, batch, *args)
+
+        monkeypatch.setattr(trainer._model, "loss_fn", recorded)
+        inputs = trainer._inputs(next(tiny.batches(trainer)), 0)
+        jax.eval_shape(trainer._train_step, trainer.train_state, inputs)
+    assert found == rows
+
+
+def test_how_many_are_at_a_bound_is_logged():
+    base = adafactor.Adafactor(beta1=0.5, min_dim_size_to_factor=8)
+    bounds = {"alpha": (0.999, 1.001)}
+    names = ("alpha", "beta1")
+    definition = optimizers.GuidedOptimizer(base, names, 0.5, bounds=bounds)
+    summaries = train(definition, num_steps=2)[1]
+    assert [s["guidance/at_bound"] for s in summaries] == [0, 1]
 
 
 @pytest.mark.parametrize("names", [("alpha",), ("beta1",), ("alpha", "beta1")])

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from gbt_t5x import tags
 from gbt_t5x.studies import runs
 import gin_runs
 
@@ -31,10 +32,10 @@ def json_lines(path):
 
 # On every Python, by each JAX that is pinned, and by T5X.
 SECOND_LOSSES = {
-    ("baseline", "de_en"): {runs.LOSS: 8.269287},
-    ("guided", "de_en"): {runs.LOSS: 8.269287, f"guidance/{runs.LOSS}": 8.481288},
-    ("guided", "en_fi"): {runs.LOSS: 8.340756, f"guidance/{runs.LOSS}": 8.596505},
-    ("guided", "en_lt"): {runs.LOSS: 8.191087, f"guidance/{runs.LOSS}": 8.572380},
+    ("baseline", "de_en"): {tags.LOSS: 8.269287},
+    ("guided", "de_en"): {tags.LOSS: 8.269287, f"guidance/{tags.LOSS}": 8.481288},
+    ("guided", "en_fi"): {tags.LOSS: 8.340756, f"guidance/{tags.LOSS}": 8.596505},
+    ("guided", "en_lt"): {tags.LOSS: 8.191087, f"guidance/{tags.LOSS}": 8.572380},
 }
 
 
@@ -53,7 +54,7 @@ def test_direction_runs_two_steps(kind, direction, tmp_path):
     examples = json_lines(tmp_path / f"inference_eval/offline_{direction}-000002.jsonl")
     assert len(examples) == 4
     assert all(isinstance(example["prediction"], str) for example in examples)
-    losses = runs.read_curves(tmp_path / "train", f"(guidance/)?{runs.LOSS}")
+    losses = runs.read_curves(tmp_path / "train", f"(guidance/)?{tags.LOSS}")
     second = {tag: curve[2] for tag, curve in losses.items()}
     assert second == pytest.approx(SECOND_LOSSES[kind, direction], rel=1e-5)
 

@@ -2,7 +2,7 @@
 
 from clu import metric_writers
 
-from gbt_t5x.studies import runs
+from gbt_t5x import tags
 
 
 def write(folder, scalars):
@@ -42,14 +42,14 @@ def write_run(
             train[step][f"hyperparams/{name}"] = value
             kind, *group = name.split("/")
             if learning_rate and kind == "alpha":
-                tag = "/".join([runs.EFFECTIVE, *group])
+                tag = "/".join([tags.EFFECTIVE, *group])
                 train[step][tag] = learning_rate * value
     for scalars in train.values() if learning_rate else ():
-        scalars[runs.LEARNING_RATE] = learning_rate
+        scalars[tags.LEARNING_RATE] = learning_rate
     write(model_dir / "train", train)
     (model_dir / "config.gin").write_text(f"# Macros:\nBATCH_SIZE = 4\nBETA1 = {beta1}\n")
     write(
         model_dir / "training_eval" / task,
-        {step: {runs.LOSS: loss, "accuracy": 0.5} for step, loss in losses.items()},
+        {step: {tags.LOSS: loss, "accuracy": 0.5} for step, loss in losses.items()},
     )
     return model_dir

@@ -14,7 +14,7 @@ import re
 from etils import epath
 import numpy as np
 
-from gbt_t5x import hyperparams, schedule as schedule_lib
+from gbt_t5x import hyperparams, schedule as schedule_lib, tags
 from gbt_t5x.studies import runs
 
 
@@ -66,9 +66,9 @@ def read(model_dir: str | os.PathLike) -> schedule_lib.Schedule:
         ValueError: it is no folder of a guided run.
     """
     folder = epath.Path(model_dir)
-    tags = f"{runs.HYPERPARAMS}.+"
-    curves = runs.read_curves(folder / "train", tags) if runs.is_run(folder) else {}
-    curves = {tag.removeprefix(runs.HYPERPARAMS): curve for tag, curve in curves.items()}
+    pattern = f"{tags.HYPERPARAMS}.+"
+    curves = runs.read_curves(folder / "train", pattern) if runs.is_run(folder) else {}
+    curves = {tag.removeprefix(tags.HYPERPARAMS): curve for tag, curve in curves.items()}
     names = [
         name
         for name in hyperparams.ACTIVATIONS
@@ -78,7 +78,7 @@ def read(model_dir: str | os.PathLike) -> schedule_lib.Schedule:
     columns = {name: [f"{name}/{g}" if g else name for g in groups] for name in names}
     steps = sorted(set.intersection(*map(set, curves.values()))) if curves else []
     if not steps or set(curves) != {c for of_name in columns.values() for c in of_name}:
-        found = ", ".join(sorted(curves)[:4]) or f"no {runs.HYPERPARAMS}NAME"
+        found = ", ".join(sorted(curves)[:4]) or f"no {tags.HYPERPARAMS}NAME"
         raise ValueError(
             f"MODEL_DIR={str(model_dir)!r} is no folder of a guided run: its train/ has "
             f"{found} in TensorBoard: give the MODEL_DIR of a run that includes "

@@ -24,9 +24,10 @@ import signal
 import sys
 from typing import Any
 
+from gbt_t5x import integrity
 from gbt_t5x.studies import commands, macros, processes
 
-_STATE, LOG = "study.json", "log.txt"
+STATE, LOG = "study.json", "log.txt"
 _DONE, _STARTED, _FAILED = "done", "started", "failed"
 _NOT_FINITE = "is not finite"  # as `actions`, `run_folder` and `summaries` end a run
 
@@ -52,7 +53,7 @@ class Variant:
             ValueError: a binding is not NAME = VALUE, or of what the study sets.
         """
         for binding in self.bindings:
-            name = binding.partition("=")[0].strip()
+            name = macros.name_of(binding)
             if name in ("MODEL_DIR", "RANDOM_SEED"):
                 raise ValueError(
                     f"binding {binding}: {name} is what the folder and the seeds of a "
@@ -149,14 +150,11 @@ def evaluate(
     """
     planned = []
     for model_dir in model_dirs:
-        steps = {
-            int(step): path
-            for path in model_dir.absolute().glob("checkpoint_*")
-            if (step := path.name.removeprefix("checkpoint_")).isdecimal()
-        }
+        steps = integrity.steps(os.fspath(model_dir))
         if not steps:
             raise ValueError(f"{model_dir} has no checkpoint to evaluate")
-        checkpoint = f"CHECKPOINT_PATH = {json.dumps(os.fspath(steps[max(steps)]))}"
+        newest = model_dir.absolute() / f"checkpoint_{steps[-1]}"
+        checkpoint = f"CHECKPOINT_PATH = {json.dumps(os.fspath(newest))}"
         planned.append(
             _Planned(
                 "/".join([*model_dir.parts[-2:], "test"]),
@@ -263,7 +261,7 @@ def add_options(
 
 def _state(folder: pathlib.Path) -> dict[str, Any]:
     """What `study.json` says, if it is there."""
-    file = folder / _STATE
+    file = folder / STATE
     try:
         state = json.loads(file.read_text()) if file.exists() else {}
     except ValueError as error:
@@ -301,7 +299,7 @@ class _Planned:
         if before is None:
             if self.folder.is_dir() and any(self.folder.iterdir()):
                 raise ValueError(
-                    f"{self.folder} has files, and no {_STATE} of a run of this "
+                    f"{self.folder} has files, and no {STATE} of a run of this "
                     "command: name another folder, or remove it"
                 )
         elif before != self.arguments:
@@ -332,7 +330,7 @@ class _Planned:
         """Writes what the folder is of."""
         gin = {"gin": self.gin()} if self.gin() else {}
         content = {"state": state, "arguments": self.arguments, **gin, **more}
-        write_json(self.folder / _STATE, content)
+        write_json(self.folder / STATE, content)
 
     def run(self, beside: processes.Processes) -> tuple[str, float, str]:
         """Runs it. Returns the name, seconds, and what went wrong, if anything did."""

@@ -97,7 +97,12 @@ def of_both(bindings: Sequence[str], gin_file: str, other: str) -> list[str]:
         other: the other's.
     """
     lacks = read([gin_file], bindings).keys() - read([other]).keys()
-    return [b for b in bindings if b.partition("=")[0].strip() not in lacks]
+    return [b for b in bindings if name_of(b) not in lacks]
+
+
+def name_of(binding: str) -> str:
+    """What `NAME = VALUE` binds."""
+    return binding.partition("=")[0].strip()
 
 
 def find(name: str) -> pathlib.Path:

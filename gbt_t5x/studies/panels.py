@@ -5,7 +5,7 @@ the highest seed. Of groups the line is the median, and the band goes from the l
 the highest group; a few groups of one run have lines with their names.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import pathlib
 import statistics
 
@@ -14,40 +14,38 @@ from gbt_t5x.studies import figures, runs, seeds
 _FEW = 4  # lines with bands; groups with lines
 
 
-def draw(compared: Sequence[seeds.Seeds], file: pathlib.Path, title: str = "") -> None:
+def draw(compared: Sequence[seeds.Seeds], file: pathlib.Path) -> None:
     """Draws the comparison.
 
     Args:
         compared: the baseline first.
         file: PNG or SVG, by its suffix.
-        title: of the figure; names the task unless set.
     """
     few = len(compared) <= _FEW
-    loss: Callable[[runs.Run, int], float] = lambda run, step: run.loss[step]
-    panels = [_losses("Development loss", compared, loss, few)]
+    losses = [
+        [{step: run.loss[step] for step in entry.loss} for run in entry.runs]
+        for entry in compared
+    ]
+    panels = [_losses("Development loss", compared, losses, few)]
     if len(compared) > 1:
         panels += _differences(compared, few)
     panels += _learning_rates(compared)
     kinds = {name.partition("/")[0] for entry in compared for name in entry.hyperparams}
     panels += [_hyperparam(kind, compared) for kind in sorted(kinds)]
-    figures.draw(panels, file, title=title or f"Task {compared[0].task}")
+    figures.draw(panels, file, title=f"Task {compared[0].task}")
 
 
 def _losses(
     title: str,
     compared: Sequence[seeds.Seeds],
-    value: Callable[[runs.Run, int], float],
+    curves: Sequence[Sequence[runs.Curve]],
     bands: bool,
-    steps: Sequence[int] | None = None,
 ) -> figures.Panel:
-    """A panel of a value of every run and step."""
-    lines = []
-    for index, entry in enumerate(compared):
-        shown = [step for step in entry.loss if steps is None or step in steps]
-        curves = [{step: value(run, step) for step in shown} for run in entry.runs]
-        lines.append(
-            figures.of_several(index, curves, entry.label, band=bands, marked=True)
-        )
+    """A panel of the curves of every run."""
+    lines = [
+        figures.of_several(index, of_runs, entry.label, band=bands, marked=True)
+        for index, (entry, of_runs) in enumerate(zip(compared, curves, strict=True))
+    ]
     return figures.Panel(title, lines, "loss per target token")
 
 
@@ -57,17 +55,14 @@ def _differences(compared: Sequence[seeds.Seeds], bands: bool) -> list[figures.P
     shared = [s for s in first.loss if all(s in entry.loss for entry in compared)]
     if not shared:
         return []
-    of_run = {
-        id(run): baseline
+    curves = [
+        [
+            {step: run.loss[step] - baseline.loss[step] for step in shared}
+            for run, baseline in zip(entry.runs, first.runs, strict=True)
+        ]
         for entry in compared
-        for run, baseline in zip(entry.runs, first.runs, strict=True)
-    }
-
-    def difference(run: runs.Run, step: int) -> float:
-        return run.loss[step] - of_run[id(run)].loss[step]
-
-    title = f"Difference to {first.label}"
-    return [_losses(title, compared, difference, bands, shared)]
+    ]
+    return [_losses(f"Difference to {first.label}", compared, curves, bands)]
 
 
 def _learning_rates(compared: Sequence[seeds.Seeds]) -> list[figures.Panel]:

@@ -5,10 +5,10 @@ import math
 import statistics
 
 
-def deviation(values: Sequence[float]) -> float | None:
+def sample_std(values: Sequence[float]) -> float | None:
     """The sample standard deviation (n - 1); None of one value, NaN if there is a NaN.
 
-    >>> deviation([1.0, 3.0])
+    >>> sample_std([1.0, 3.0])
     1.4142135623730951
     """
     if len(values) < 2:
@@ -17,23 +17,23 @@ def deviation(values: Sequence[float]) -> float | None:
     return math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
 
 
-def error(values: Sequence[float]) -> float | None:
+def standard_error(values: Sequence[float]) -> float | None:
     """The standard error of the mean; None of one value.
 
-    >>> error([1.0, 3.0])
+    >>> standard_error([1.0, 3.0])
     1.0
     """
-    spread = deviation(values)
+    spread = sample_std(values)
     return None if spread is None else spread / math.sqrt(len(values))
 
 
-def text(values: Sequence[float], sign: str = "", digits: int = 4) -> str:
-    """The mean ± the deviation, of one value that alone.
+def text(values: Sequence[float], digits: int = 4) -> str:
+    """The mean ± the standard deviation, of one value that alone.
 
-    >>> text([1.0, 3.0]), text([0.5], "+"), text([1.0, 3.0], digits=1)
-    ('2.0000 ± 1.4142', '+0.5000', '2.0 ± 1.4')
+    >>> text([1.0, 3.0]), text([0.5]), text([1.0, 3.0], digits=1)
+    ('2.0000 ± 1.4142', '0.5000', '2.0 ± 1.4')
     """
-    return _text(values, deviation(values), sign, digits)
+    return _text(values, sample_std(values), "", digits)
 
 
 def with_error(values: Sequence[float], digits: int = 4) -> str:
@@ -42,7 +42,7 @@ def with_error(values: Sequence[float], digits: int = 4) -> str:
     >>> with_error([1.0, 3.0]), with_error([0.5], 1)
     ('+2.0000 ± 1.0000', '+0.5')
     """
-    return _text(values, error(values), "+", digits)
+    return _text(values, standard_error(values), "+", digits)
 
 
 def _text(values: Sequence[float], spread: float | None, sign: str, digits: int) -> str:

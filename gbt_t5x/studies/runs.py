@@ -20,16 +20,14 @@ from etils import epath
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.util import tensor_util
 
+from gbt_t5x.tags import EFFECTIVE, HYPERPARAMS, LEARNING_RATE, LOSS
+
 Curve = Mapping[int, float]  # step -> value, in order of steps
 Curves = Mapping[str, Curve]
 
-LOSS = "loss_per_nonpadding_target_token"
 SPEED = "timing/steps_per_second"
 COMPILATION = "timing/compilation_seconds"  # at the step that a process begins with
-LEARNING_RATE = "learning_rate/current"  # T5X's schedule at a summary's last step
-EFFECTIVE = "learning_rate/effective"  # times alpha; with groups EFFECTIVE/GROUP
 SCHEDULE = "SCHEDULE"  # macro of a run that replays what another learned
-HYPERPARAMS = "hyperparams/"  # NAME, and with groups NAME/GROUP
 _KEEP_ALL = {event_accumulator.TENSORS: 0, event_accumulator.SCALARS: 0}
 
 
@@ -232,6 +230,20 @@ def first_step_at_or_below(curve: Curve, level: float) -> int | None:
     20
     """
     return next((step for step, value in curve.items() if value <= level), None)
+
+
+def last_step(curve: Curve) -> int:
+    """The step that a curve ends at."""
+    return [*curve][-1]
+
+
+def last_value(curve: Curve) -> float:
+    """What a curve ends with.
+
+    >>> last_value({10: 3.0, 20: 2.0})
+    2.0
+    """
+    return curve[last_step(curve)]
 
 
 def mean(curves: Sequence[Curve]) -> Curve:

@@ -149,7 +149,7 @@ def _maximum(values: Sequence[float]) -> float:
 _REDUCE: dict[str, Reduce] = {
     "6": _maximum,
     "7": statistics.fmean,
-    "std": repeats.deviation,
+    "std": repeats.sample_std,
     "repeats": lambda values: float(len(values)),
 }
 TITLES = {

@@ -126,9 +126,8 @@ def _search(
         for number, values in enumerate(some, first):
             (model_dir,) = trained[variants[number - first].name]
             found.append(_trial(number, values, model_dir, failures.get(model_dir, "")))
-        # Not the points' fault, then.
         if all(t.problem and not launch.is_divergence(t.problem) for t in found):
-            best(found)
+            raise _all_failed(found)  # by no fault of the points
 
     if points:
         run(1, points)
@@ -151,10 +150,14 @@ def best(trials: Sequence[Trial]) -> Trial:
     """
     lowest = min(trials, key=lambda trial: trial.loss)
     if not math.isfinite(lowest.loss):
-        raise ValueError(
-            f"all {len(trials)} trials failed, the first one by: {trials[0].problem}"
-        )
+        raise _all_failed(trials)
     return lowest
+
+
+def _all_failed(trials: Sequence[Trial]) -> ValueError:
+    return ValueError(
+        f"all {len(trials)} trials failed, the first one by: {trials[0].problem}"
+    )
 
 
 def _trial(
@@ -163,7 +166,7 @@ def _trial(
     if problem:
         loss = math.inf
     else:
-        loss = [*runs.read_run(model_dir).loss.values()][-1]
+        loss = runs.last_value(runs.read_run(model_dir).loss)
     if not problem and not math.isfinite(loss):
         loss, problem = math.inf, "the final development loss is not finite"
     seconds = launch.seconds(model_dir)
@@ -284,7 +287,7 @@ def _loss(trial: Trial) -> str:
 
 def write(trials: Sequence[Trial], file: pathlib.Path) -> None:
     """Writes all trials as CSV."""
-    with file.open("w", newline="") as f:
+    with commands.whole(file) as f:
         writer = csv.writer(f, lineterminator="\n")
         names = [*trials[0].values]
         writer.writerow(["trial", *names, "loss", "seconds", "problem"])

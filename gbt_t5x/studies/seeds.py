@@ -40,7 +40,7 @@ class Seeds:
     def __post_init__(self) -> None:
         first = self.runs[0]
         for run in self.runs[1:]:
-            ends = [list(r.loss)[-1] for r in (first, run)]
+            ends = [runs.last_step(r.loss) for r in (first, run)]
             if ends[0] != ends[1]:
                 raise ValueError(
                     f"{first.folder} was evaluated last at step {ends[0]} and "
@@ -69,7 +69,7 @@ class Seeds:
     @property
     def last_step(self) -> int:
         """The last step that was evaluated."""
-        return list(self.loss)[-1]
+        return runs.last_step(self.loss)
 
     @property
     def final_losses(self) -> list[float]:

@@ -54,15 +54,19 @@ def _text(
     above = [[""] * (height - len(lines)) + lines for lines in broken]
 
     def line(cells: Sequence[str]) -> str:
-        padded = [
-            cell.ljust(width) if i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        return "  ".join(padded).rstrip()
+        return "  ".join(_padded(cells, widths, left)).rstrip()
 
     lines = [title] if title else []
     lines += [line(cells) for cells in zip(*above, strict=True)]
     return "".join(f"{line}\n" for line in [*lines, *map(line, rows)])
+
+
+def _padded(cells: Sequence[str], widths: Sequence[int], left: int) -> list[str]:
+    """The cells, of which the first `left` are aligned to the left."""
+    return [
+        cell.ljust(width) if i < left else cell.rjust(width)
+        for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
 
 
 def _markdown(
@@ -74,11 +78,7 @@ def _markdown(
     rule = ["-" * w if i < left else f"{'-' * (w - 1)}:" for i, w in enumerate(widths)]
 
     def line(cells: Sequence[str]) -> str:
-        padded = [
-            cell.ljust(width) if i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        return f"| {' | '.join(padded)} |"
+        return f"| {' | '.join(_padded(cells, widths, left))} |"
 
     above = f"{title}\n\n" if title else ""
     return above + "\n".join(map(line, [header, rule, *rows])) + "\n"

@@ -102,7 +102,7 @@ def differences(run: Mapping[int, float], other: Mapping[int, float]) -> list[fl
 
 def is_above(values: Sequence[float]) -> bool:
     """Whether differences are told from 0, and positive."""
-    return statistics.fmean(values) > 2 * (repeats.error(values) or 0.0)
+    return statistics.fmean(values) > 2 * (repeats.standard_error(values) or 0.0)
 
 
 def is_below(values: Sequence[float]) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import math
 
-from gbt_t5x.studies import launch, search, spaces
+from gbt_t5x.studies import launch, macros, search, spaces
 
 _GIN = "gbt_t5x/gin"
 _NO_DECODING = f"{_GIN}/rivals/losses.gin"
@@ -244,7 +244,7 @@ def question(
     of_learning = [spaces.Setting("META_LEARNING_RATE", "log", 1e-4, 1e-1)]
     space = of_learning if guided else [of_baseline[name] for name in learned]
     names = {setting.name for setting in space}
-    bindings = [b for b in run.bindings if b.split(" = ")[0] not in names]
+    bindings = [b for b in run.bindings if macros.name_of(b) not in names]
     return search.Question(run.gin_files, bindings, space, size.seeds[0])
 
 

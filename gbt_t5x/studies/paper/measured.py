@@ -188,7 +188,7 @@ class Run:
 
     def last(self, quantity: str = "loss") -> dict[int, float]:
         """Seed -> the last value."""
-        return {s: [*c.values()][-1] for s, c in self.of(quantity).items()}
+        return {s: runs.last_value(c) for s, c in self.of(quantity).items()}
 
     def of(self, quantity: str) -> Mapping[int, runs.Curve]:
         """Seed -> curve.

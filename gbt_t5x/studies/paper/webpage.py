@@ -14,7 +14,7 @@ from typing import Any
 
 import jinja2
 
-from gbt_t5x.studies import figures, repeats, runs
+from gbt_t5x.studies import commands, figures, repeats, runs
 from gbt_t5x.studies.paper import claims, experiments, measured
 
 # Figure -> its caption, and the quantities of its panels.
@@ -114,16 +114,15 @@ def make(source: pathlib.Path, page: pathlib.Path) -> None:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    page.write_text(
-        environment.get_template("webpage.html").render(
-            sections=sections,
-            size=size,
-            folder=folder.name,
-            measured=sum(finding.verdict != claims.MISSING for finding in found),
-            apart=_apart(results),
-        ),
-        encoding="utf-8",
+    text = environment.get_template("webpage.html").render(
+        sections=sections,
+        size=size,
+        folder=folder.name,
+        measured=sum(finding.verdict != claims.MISSING for finding in found),
+        apart=_apart(results),
     )
+    with commands.whole(page) as f:
+        f.write(text)
 
 
 def _check_size(results: measured.Results, source: pathlib.Path) -> None:

@@ -152,14 +152,13 @@ def rivals(corpus: str, bindings: Sequence[str] = ()) -> list[Rival]:
 
 def _check_own(found: Sequence[Rival], bindings: Sequence[str]) -> None:
     """Raises ValueError for a binding of what a rival's settings or schedule bind."""
-    name_of = lambda binding: binding.partition("=")[0].strip()
     own = {
-        name_of(b)
+        macros.name_of(b)
         for rival in found
         for b in (*rival.bindings, *(b for s in rival.settings for b in s))
         if b not in bindings
     }
-    for name in map(name_of, bindings):
+    for name in map(macros.name_of, bindings):
         if name in own:
             raise ValueError(
                 f"--gin.{name}: rivals have a {name} of their own, by their settings: "

@@ -6,6 +6,7 @@ import math
 import pathlib
 from typing import Any
 
+from gbt_t5x.studies import commands
 from gbt_t5x.studies.rivals import candidates, scoring
 
 _HEADER = (
@@ -22,8 +23,13 @@ def write(results: scoring.Results, file: pathlib.Path) -> None:
     for name in results.names:
         for budget in results.budgets:
             chosen.setdefault((name, results.best(name, budget)), []).append(str(budget))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", newline="") as f:
+    with commands.whole(curves_path(file)) as f:
+        writer = csv.writer(f, lineterminator="\n")
+        writer.writerow(_CURVES_HEADER)
+        for t in results.trials:
+            for step, loss in t.loss.items():
+                writer.writerow([t.rival, t.setting, t.seed, step, repr(float(loss))])
+    with commands.whole(file) as f:
         writer = csv.writer(f, lineterminator="\n")
         writer.writerow(_HEADER)
         for t in results.trials:
@@ -42,12 +48,6 @@ def write(results: scoring.Results, file: pathlib.Path) -> None:
                     t.problem,
                 ]
             )
-    with curves_path(file).open("w", newline="") as f:
-        writer = csv.writer(f, lineterminator="\n")
-        writer.writerow(_CURVES_HEADER)
-        for t in results.trials:
-            for step, loss in t.loss.items():
-                writer.writerow([t.rival, t.setting, t.seed, step, repr(float(loss))])
 
 
 def _text(x: float | int | None) -> str:
@@ -156,7 +156,7 @@ def _read_curves(file: pathlib.Path) -> dict[tuple[str, str, str], dict[int, flo
 
 
 def _rows(file: pathlib.Path, header: Sequence[str]) -> list[Mapping[str, str]]:
-    with file.open(newline="") as f:
+    with file.open(newline="", encoding="utf-8") as f:
         reader = csv.DictReader(f)
         if tuple(reader.fieldnames or ()) != tuple(header):
             raise ValueError(

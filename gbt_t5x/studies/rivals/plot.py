@@ -46,7 +46,7 @@ def draw(results: scoring.Results, file: pathlib.Path) -> None:
             entries, places = entries[:1], [ends]
         of_loss, of_time = {}, {}
         for entry, at in zip(entries, places, strict=True):
-            deviation = repeats.deviation(entry.losses) or 0.0
+            deviation = repeats.sample_std(entry.losses) or 0.0
             ratio = results.mean_ratio(entry)
             for place in at:
                 if math.isfinite(entry.mean):

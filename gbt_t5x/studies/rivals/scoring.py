@@ -46,9 +46,9 @@ class Trial:
     @property
     def final_loss(self) -> float:
         """Infinite if the run failed, or its loss is no number."""
-        last = (
-            list(self.loss.values())[-1] if self.loss and not self.problem else math.inf
-        )
+        if self.problem or not self.loss:
+            return math.inf
+        last = runs.last_value(self.loss)
         return last if math.isfinite(last) else math.inf
 
     @property

@@ -99,9 +99,9 @@ def train(
 
 def _check_folder(folder: pathlib.Path, rivals: Sequence[candidates.Rival]) -> None:
     """Raises ValueError if runs of another study are there."""
-    found = {path.parent.parent.name for path in folder.glob("*/*/study.json")}
-    corpus_names = {name for name in found if name.rpartition("_")[2].isdigit()}
-    others = sorted(found - corpus_names)
+    found = {path.parent.parent.name for path in folder.glob(f"*/*/{launch.STATE}")}
+    ours = {name for name in found if name.rpartition("_")[2].isdigit()}
+    others = sorted(found - ours)
     if others:
         here = ", ".join(rival.variant(1).name for rival in rivals)
         raise ValueError(
