@@ -185,7 +185,7 @@ def check_examples(cfg: utils.DatasetConfig, converter: Any) -> None:
         if key in _read:
             continue
         counts: dict[str, int] = {}
-        in_time = _clock(_SECONDS)
+        in_time = Clock(_SECONDS)
         with reading([task], cfg.split):
             dataset = one_epoch(task, cfg, counts, in_time)
         missing = sorted(converter.TASK_FEATURES.keys() - dataset.element_spec.keys())
@@ -201,16 +201,23 @@ def check_examples(cfg: utils.DatasetConfig, converter: Any) -> None:
                 _read.add(key)
                 continue
             late = not in_time()
-            in_time = _clock(_SECONDS)
+            in_time = Clock(_SECONDS)
             for _ in one_epoch(task, cfg, counts, in_time, every_stage=True):
                 pass  # to count
             raise ValueError(_no_example(task, cfg, counts, late))
 
 
-def _clock(seconds: float) -> Callable[[], bool]:
-    """Whether so many seconds have not passed yet."""
-    until = time.monotonic() + seconds
-    return lambda: time.monotonic() < until
+class Clock:
+    """Whether so many seconds have not passed since the first call."""
+
+    def __init__(self, seconds: float):
+        self._seconds = seconds
+        self._until: float | None = None
+
+    def __call__(self) -> bool:
+        if self._until is None:
+            self._until = time.monotonic() + self._seconds
+        return time.monotonic() < self._until
 
 
 def _no_example(
@@ -296,6 +303,7 @@ def one_epoch(
 
 
 def name_of(step: Callable) -> str:
+    """The name of a preprocessor, which may be a partial function or an object."""
     function = getattr(step, "func", step)
     return getattr(function, "__name__", type(function).__name__)
 

@@ -31,9 +31,10 @@ def check(config: Config) -> None:
     """A finalize hook of gin.
 
     Raises:
-        ValueError: a macro is set that nothing refers to; guidance, a replay or a
-            schedule is configured and not used; or a number of its rows, batches or steps
-            is below 1.
+        ValueError: a macro is set that nothing refers to, or stands for itself;
+            guidance, a replay, a schedule, microbatches or arguments of an optax function
+            are configured and not used; a number of guidance's rows, batches or steps is
+            below 1, or its period longer than the run.
     """
     packages = {selector.partition(".")[0] for _, selector in config}
     if not packages.isdisjoint(("t5x", "gbt_t5x")):

@@ -94,7 +94,11 @@ class Groups:
                 )
 
     def split(self, tree: Any) -> dict[str, Any]:
-        """Group -> the part of a tree like the parameters that is in it; names sorted."""
+        """Group -> the part of a tree like the parameters that is in it; names sorted.
+
+        Raises:
+            ValueError: a parameter is in no group, or its group's name is empty.
+        """
         parts: dict[str, Any] = {}
         for path, x in traverse_util.flatten_dict(core.unfreeze(tree)).items():
             parts.setdefault(self._group(path)[1], {})[path] = x

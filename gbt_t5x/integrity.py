@@ -113,7 +113,8 @@ def _orbax_arrays(folder: str) -> Iterator[tuple[str, dict[str, Any], bool]]:
     items = metadata.get("_CHECKPOINT_METADATA", {}).get("item_handlers")
     for item in items if isinstance(items, Mapping) else ["state"]:
         if not os.path.isdir(os.path.join(folder, item)):
-            hint = ", or was empty and lost in a copy: make it" * (item == "dataset")
+            may_be_empty = item == "dataset"  # which a copy to a bucket loses
+            hint = ", or was empty and lost in a copy: make it" if may_be_empty else ""
             raise _Damage(f"{item} is missing{hint}")
     if "state/_METADATA" not in metadata:
         raise _Damage("state/_METADATA is missing")

@@ -211,14 +211,7 @@ def derivative_faults(
         return {}
     hyper_params = base.hyper_params.replace(learning_rate=0.1)
     values = {s: np.float32(getattr(hyper_params, s)) for s in settings.values()}
-    # Parameters and three gradients. Of these some elements are 0, one is 1e-12, one
-    # changes its sign against its mean; one array is 0.
-    matrices = np.random.default_rng(0).normal(size=(4, 2, 4)).astype(np.float32)
-    matrices[1:, 0, :2], matrices[1:, 1, 0] = 0.0, 1e-12
-    matrices[1:, 1, 1] = 1.0, 1.0, -0.01
-    params, *gradients = (
-        core.freeze({"matrix": x, "vector": np.zeros(3, np.float32)}) for x in matrices
-    )
+    params, gradients = _trial_data()
     try:
         state = base.init_state(params)
     except Exception:  # it wants parameters of certain names
@@ -240,37 +233,68 @@ def derivative_faults(
     try:
         jaxpr = jax.make_jaxpr(step)(values, params, state, params).jaxpr
         for grads in gradients:
-            before = params, state
-            found, (params, state) = derivatives(values, *before, grads)
+            before = params, state, grads
+            found, (params, state) = derivatives(values, *before)
     except TypeError as error:
         reason = str(error).splitlines()[0]
         return dict.fromkeys(settings, f"it cannot be differentiated: {reason}")
+    last = lambda values: derivatives(values, *before)
     inputs = dict(zip(sorted(values), jaxpr.invars, strict=False))
-
-    def fault(hyperparam, setting):
-        if hyperparam in ("beta1", "beta2") and _is_raised(jaxpr, [inputs[setting]]):
-            return (
+    faults = {}
+    for name, setting in settings.items():
+        if name in ("beta1", "beta2") and _is_raised(jaxpr, [inputs[setting]]):
+            faults[name] = (
                 f"it corrects the bias of moments as if {setting} were constant; use "
                 "adam.lamb or adam.adamw of gbt_t5x"
             )
-        if not np.isfinite(found[setting]).all():
-            return f"the derivative by {setting} is not finite where a gradient is 0"
-        is_used, is_flat = False, not np.any(found[setting])
-        for scale in (1 / 2, 1 / 8, 1 / 64):
-            changed = {**values, setting: scale * values[setting]}
-            there, new = derivatives(changed, *before, grads)
-            pairs = zip(*map(jax.tree.leaves, (new, (params, state))), strict=True)
-            is_used |= any(np.any(x != y) for x, y in pairs)
-            is_flat &= not np.any(there[setting])
-        if is_used and is_flat:
-            return (
+        elif not np.isfinite(found[setting]).all():
+            faults[name] = (
+                f"the derivative by {setting} is not finite where a gradient is 0"
+            )
+        elif _is_step_function(setting, values, last):
+            faults[name] = (
                 f"its update is a step function of {setting}, or changes from the next "
                 "step on"
             )
-        return None
+    return faults
 
-    faults = {name: fault(name, setting) for name, setting in settings.items()}
-    return {name: why for name, why in faults.items() if why}
+
+def _trial_data() -> tuple[Any, list[Any]]:
+    """Parameters and three gradients.
+
+    Of these some elements are 0, one is 1e-12, one changes its sign against its mean; one
+    array is 0.
+    """
+    matrices = np.random.default_rng(0).normal(size=(4, 2, 4)).astype(np.float32)
+    matrices[1:, 0, :2], matrices[1:, 1, 0] = 0.0, 1e-12
+    matrices[1:, 1, 1] = 1.0, 1.0, -0.01
+    params, *gradients = (
+        core.freeze({"matrix": x, "vector": np.zeros(3, np.float32)}) for x in matrices
+    )
+    return params, gradients
+
+
+def _is_step_function(
+    setting: str,
+    values: Mapping[str, Any],
+    derivatives: Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], Any]],
+) -> bool:
+    """Whether an update changes with a setting, and has no derivative by it.
+
+    Args:
+        setting: its name.
+        values: of all settings.
+        derivatives: values -> setting -> derivative of the new parameters; and what the
+            update made.
+    """
+    found, made = derivatives(values)
+    is_used, is_flat = False, not np.any(found[setting])
+    for scale in (1 / 2, 1 / 8, 1 / 64):
+        there, new = derivatives({**values, setting: scale * values[setting]})
+        pairs = zip(*map(jax.tree.leaves, (new, made)), strict=True)
+        is_used |= any(np.any(x != y) for x, y in pairs)
+        is_flat &= not np.any(there[setting])
+    return is_used and is_flat
 
 
 def _is_raised(jaxpr: Any, numbers: Collection[Any]) -> bool:

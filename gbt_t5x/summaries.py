@@ -53,7 +53,13 @@ class _Skipped(clu_metrics.Metric):
 def of_step(
     raw: Mapping[str, Any], at_bound: jax.Array, learning_rate: jax.Array
 ) -> dict[str, Any]:
-    """The metrics of every step: the λ that it used, and how many were at a bound."""
+    """The metrics of every step: the λ that it used, and how many were at a bound.
+
+    Args:
+        raw: name -> raw λ, (); with groups, (groups,).
+        at_bound: (), see `GuidedOptimizer.at_bound`.
+        learning_rate: (), the schedule's.
+    """
     values = hyperparams.values(raw)
     scalars = {f"{tags.HYPERPARAMS}{name}": x for name, x in values.items()}
     scalars["guidance/at_bound"] = at_bound

@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import itertools
 import re
-import time
 from typing import Any
 
 import numpy as np
@@ -99,7 +98,7 @@ def read_split(
     given = 0
     with reading(task, split):
         check_there(task, split)
-        in_time = _Clock(limits.seconds)
+        in_time = data_checks.Clock(limits.seconds)
         dataset = data_checks.one_epoch(
             task, cfg, counts, in_time, every_stage=True, most=limits.examples, trim=False
         )
@@ -144,19 +143,6 @@ def check_there(task: seqio.Task, split: str | None = None) -> None:
         ) from error
 
 
-class _Clock:
-    """Whether so many seconds have not passed since the first call."""
-
-    def __init__(self, seconds: float):
-        self._seconds = seconds
-        self._until: float | None = None
-
-    def __call__(self) -> bool:
-        if self._until is None:
-            self._until = time.monotonic() + self._seconds
-        return time.monotonic() < self._until
-
-
 @contextlib.contextmanager
 def reading(task: seqio.Task | seqio.Mixture, split: str) -> Iterator[None]:
     """Raises ValueError, of one line, whatever reading raises."""
@@ -182,7 +168,7 @@ def contents(task: seqio.Task, split: str, seconds: float) -> tuple[list[bytes],
     """
     hashes: list[bytes] = []
     with reading(task, split):
-        in_time = _Clock(seconds)
+        in_time = data_checks.Clock(seconds)
         for example in _source(task, split).as_numpy_iterator():
             if len(hashes) == _COMPARED or not in_time():
                 return hashes, False
@@ -217,7 +203,7 @@ def guidance_rows(
             feature_converter=seqio.EncDecFeatureConverter(pack=True),
         )
         rows = dataset.as_numpy_iterator()
-        in_time = _Clock(seconds)
+        in_time = data_checks.Clock(seconds)
         number = 0
         for number, _ in enumerate(rows, 1):
             if number == most or not in_time():
@@ -239,7 +225,7 @@ def _size(task: seqio.Task, split: str) -> int | None:
 
 
 def _count(task: seqio.Task, split: str, seconds: float) -> Count:
-    in_time = _Clock(seconds)
+    in_time = data_checks.Clock(seconds)
     number = 0
     for number, _ in enumerate(_source(task, split), 1):
         if not in_time():
