@@ -175,10 +175,12 @@ def _check_guidance(config: Config) -> None:
         optimizer = getattr(made_by, "configurable", None)
         if optimizer and not _part(optimizer.selector) and used_parts - {_GUIDED[1], ""}:
             name = f"{'.'.join(selector.split('.')[-2:])}.optimizer_def"
-            part = _REPLAY if _REPLAY in used_parts else _GUIDED[0]
+            part = "optimizers.GuidedOptimizer"
+            if _REPLAY in used_parts:
+                part = "replay.ReplayedOptimizer"
             raise ValueError(
                 f"{name} is @{optimizer.selector}, and gin/guidance sets that of "
-                f"models.EncoderDecoderModel alone: set {name} = @{part}() after it"
+                f"models.EncoderDecoderModel alone: after it set {name} = @{part}(), of gbt_t5x"
             )
     for scope, selector in config:
         data = config.get(("", selector), {}).get("guidance_dataset_cfg")

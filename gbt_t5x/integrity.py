@@ -28,6 +28,7 @@ from gbt_t5x import checksums
 _STEP = re.compile(r"checkpoint_(\d+)")
 _SLAB = 1 << 28  # bytes of an array in memory at once
 _LEGACY = "checkpoint"
+_COMMITTED = "dataset/commit_success.txt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +57,17 @@ def is_checkpoint(folder: str) -> bool:
     )
 
 
-def check(folder: str, progress: checksums.Progress = lambda _: None) -> Report:
+def check(
+    folder: str,
+    progress: checksums.Progress = lambda _: None,
+    needs_position: bool = True,
+) -> Report:
     """Looks for damage in a checkpoint_STEP folder.
 
     Args:
         folder: on a local disk.
         progress: called with numbers of bytes that were read.
+        needs_position: whether one of Orbax without a position in the data is damaged.
     """
     if os.path.isfile(os.path.join(folder, checksums.FILE)):
         return Report(checksums.damage(folder, progress), True)
@@ -74,7 +80,7 @@ def check(folder: str, progress: checksums.Progress = lambda _: None) -> Report:
         for name, spec, sparse in arrays:
             if not _read(name, spec, sparse, progress):
                 not_finite.append(name)
-        _read_dataset(folder)
+        _read_dataset(folder, needs_position)
     except _Damage as e:
         return Report(" ".join(str(e).split()), False)
     return Report(None, False, tuple(not_finite))
@@ -203,16 +209,18 @@ def _read(
     return finite
 
 
-def _read_dataset(folder: str) -> None:
+def _read_dataset(folder: str, needs_position: bool = True) -> None:
     """Reads the position in the data of every shard; none may be missing.
 
-    T5X leaves the folder empty where a run saves none.
+    T5X makes the folder in any case, and Orbax its own file in it.
     """
     names = checksums.files(folder)
     part = re.compile(r"(.+/)?train_ds-(\d+)-of-(\d+)(\.index)?")  # Grain's has no suffix
     found = {(int(m[2]), int(m[3])) for m in map(part.fullmatch, names) if m}
-    if not found and any(name.startswith("dataset/") for name in names):
-        raise _Damage("dataset has no position")
+    rest = {name for name in names if name.startswith("dataset/")} - {_COMMITTED}
+    if not found and (rest or needs_position):
+        if os.path.isdir(os.path.join(folder, "dataset")):
+            raise _Damage("dataset has no position")
     for number in {number for _, number in found}:
         for i in range(number):
             if (i, number) not in found:

@@ -165,7 +165,8 @@ def momentum(param_states: Any, has_groups: bool = False) -> dict[str, Any]:
 
     Args:
         param_states: the state, or its axes.
-        has_groups: whether it is group -> the state of these parameters.
+        has_groups: whether an optax state is group -> that of these parameters;
+            Adafactor's is not.
     """
     is_leaf = lambda x: x is None or isinstance(x, jax.sharding.PartitionSpec)
     leaves, _ = jax.tree_util.tree_flatten_with_path(param_states, is_leaf)

@@ -65,7 +65,12 @@ def checkpoint_config(
     restore = checkpoint_cfg.restore
     if _is_local(model_dir):
         _on_one_process(
-            lambda: _open(model_dir, bool(save and save.period), sensitivity_dtype)
+            lambda: _open(
+                model_dir,
+                bool(save and save.period),
+                sensitivity_dtype,
+                bool(save and save.save_dataset),
+            )
         )
     if restore and not (_is_local(model_dir) and integrity.steps(model_dir)):
         restore_config(restore)
@@ -119,7 +124,7 @@ def _verify(restore_cfg: utils.RestoreCheckpointConfig) -> None:
             steps = integrity.steps(path)[-1 if restore_cfg.mode == "latest" else 0 :]
             paths = [os.path.join(path, f"checkpoint_{step}") for step in steps]
         for folder in filter(os.path.isdir, paths):
-            damage = integrity.check(folder).damage
+            damage = integrity.check(folder, needs_position=False).damage
             if damage:
                 raise ValueError(
                     f"the checkpoint {folder} is damaged: {damage}. Set "
@@ -129,7 +134,12 @@ def _verify(restore_cfg: utils.RestoreCheckpointConfig) -> None:
                 )
 
 
-def _open(model_dir: str, saves: bool, sensitivity_dtype: str | None) -> None:
+def _open(
+    model_dir: str,
+    saves: bool,
+    sensitivity_dtype: str | None,
+    needs_position: bool = True,
+) -> None:
     """Locks the folder; sets aside what is newer than its newest whole checkpoint."""
     if saves:
         _lock(model_dir)
@@ -137,7 +147,7 @@ def _open(model_dir: str, saves: bool, sensitivity_dtype: str | None) -> None:
     steps = integrity.steps(model_dir)
     for step in reversed(steps):
         folder = os.path.join(model_dir, f"checkpoint_{step}")
-        report = integrity.check(folder)
+        report = integrity.check(folder, needs_position=needs_position)
         if not report.damage:
             if not report.has_checksums:
                 logging.warning(

@@ -205,10 +205,11 @@ class GuidedTrainer(trainer.Trainer):
         else:
             new_state, metrics = update(opt_state)
             metrics |= summaries.of_no_meta_update(opt_state.hyperparams, train_metrics)
-        raw = opt_state.hyperparams
-        return new_state, metrics | summaries.of_step(
-            raw, self._optimizer.at_bound(raw), learning_rate
-        )
+        # The next batch moves λ before the update, and a held-out batch after it.
+        used = opt_state if self._guidance_batches else new_state._optimizer.state
+        at_bound = self._optimizer.at_bound(used.hyperparams)
+        of_step = summaries.of_step(used.hyperparams, at_bound, learning_rate)
+        return new_state, metrics | of_step
 
     def _step_by_next_batch(self, train_state, grads, train_metrics, update):
         """λ moves by ∇_θ of the training batch, and then θ by the same gradient."""
@@ -237,7 +238,7 @@ class GuidedTrainer(trainer.Trainer):
         batch = ordering.after(batch, (smallest, opt_state.sensitivity["params"]))
         grads, guidance_metrics, _ = accumulate_grads(
             _WithoutDropout(self._model),
-            new_state,
+            train_state.replace_params(params),
             batch,
             num_microbatches=self._guidance_microbatches,
         )

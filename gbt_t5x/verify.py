@@ -48,7 +48,7 @@ def _checkpoints(folder: str) -> list[str]:
 def _verify(folder: str) -> bool:
     """Writes a line about a checkpoint. Returns whether it is whole."""
     progress = _Progress(folder)
-    report = integrity.check(folder, progress)
+    report = integrity.check(folder, progress, needs_position=False)
     if report.damage:
         print(f"DAMAGED  {folder}  {report.damage}", flush=True)
         return False

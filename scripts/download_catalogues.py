@@ -245,10 +245,10 @@ def corpus(files: Sequence[pathlib.Path], language: str) -> Iterator[str]:
                 reasons["repeats"] += 1
             else:
                 pairs[key] = pair
-    splits, reasons["like others"] = divide(list(pairs.values()))
+    of_split, reasons["like others"] = divide(list(pairs.values()))
     folder = pathlib.Path(catalogues.folder(language))
     folder.mkdir(parents=True, exist_ok=True)
-    for split, found in splits.items():
+    for split, found in of_split.items():
         new = folder / f"{split}.tsv.new"
         new.write_text("".join(f"{x.other}\t{x.english}\n" for x in found), "utf-8")
         new.replace(folder / f"{split}.tsv")  # whole, or not there

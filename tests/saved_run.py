@@ -40,9 +40,9 @@ def state_at(step: int) -> Any:
     return state.restore_state(arrays)
 
 
-def configuration(model_dir: Any, keep: int | None = 3) -> Any:
+def configuration(model_dir: Any, keep: int | None = 3, has_position: bool = True) -> Any:
     """What a run begins with."""
-    save = utils.SaveCheckpointConfig(period=2, keep=keep, save_dataset=True)
+    save = utils.SaveCheckpointConfig(period=2, keep=keep, save_dataset=has_position)
     restore = utils.RestoreCheckpointConfig(path=[])
     cfg = utils.CheckpointConfig(save=save, restore=restore)
     return run_folder.checkpoint_config(cfg, os.fspath(model_dir))

@@ -309,11 +309,12 @@ def test_a_position_that_cannot_be_restored(fault, message, saved, tmp_path, cap
     np.testing.assert_array_equal(rows(batches), expected)
 
 
-@pytest.mark.parametrize("has_folder", [False, True])  # T5X leaves it empty
+@pytest.mark.parametrize("has_folder", [False, True])  # T5X makes it in any case
 def test_a_checkpoint_of_this_run_without_a_position(has_folder, tmp_path):
     (tmp_path / "checkpoint_3" / "state").mkdir(parents=True)
     if has_folder:
         (tmp_path / "checkpoint_3" / "dataset").mkdir()
+        (tmp_path / "checkpoint_3" / "dataset" / "commit_success.txt").touch()
     with pytest.raises(ValueError, match="has no position .*SAVE_DATA_POSITION = False"):
         iterator(CFG, tmp_path)
     assert rows(iterator(CFG, tmp_path, save_position=False)).shape == (2, 4, 16)

@@ -14,7 +14,6 @@ from t5x import (
     gin_utils,
     infer as infer_script,
     partitioning,
-    training_loop,
     utils,
 )
 
@@ -28,6 +27,8 @@ pytestmark = text_runs.embedded_only
 
 
 def test_periods_of_which_one_is_no_multiple_of_the_other():
+    from t5x import training_loop  # of the embedded t5x alone
+
     assert training_loop.shorter_period(4, 2) == 2
     message = "eval_period=2 and SaveCheckpointConfig.period=3: one must be a multiple"
     with pytest.raises(ValueError, match=message):

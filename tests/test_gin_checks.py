@@ -162,7 +162,9 @@ def test_weight_metrics_are_those_of_t5xs_trainer(guided, user_file):
     assert isinstance(user_file(*lines, ask=asked), type)
 
 
-@pytest.mark.parametrize("own", ["GuidedOptimizer", "ReplayedOptimizer"])
+@pytest.mark.parametrize(
+    "own", ["optimizers.GuidedOptimizer", "replay.ReplayedOptimizer"]
+)
 def test_a_model_of_another_class_that_is_not_guided_is_an_error(own, user_file):
     """As T5X's DecoderOnlyModel, whose gin files bind its optimizer."""
     name = "models.BaseTransformerModel.optimizer_def"
@@ -171,15 +173,16 @@ def test_a_model_of_another_class_that_is_not_guided_is_an_error(own, user_file)
         *("from t5x import models", "from gbt_t5x import optimizers"),
         "from gbt_t5x import replay",
     ]
-    files = [REPLAY, SCHEDULE] if own == "ReplayedOptimizer" else [GUIDANCE, RATE]
+    files = [REPLAY, SCHEDULE] if own.startswith("replay") else [GUIDANCE, RATE]
     lines = [*imported, MODEL, RUN, f"{name} = %OPTIMIZER", *files]
     with pytest.raises(ValueError, match=f"set {name} = @{own}"):
         user_file(*lines)
-    if own == "ReplayedOptimizer":
+    lines.append(f"{name} = @{own}()")
+    if own.startswith("replay"):
         with pytest.raises(ValueError, match="SCHEDULE='schedule.csv' cannot be read"):
-            user_file(*lines, f"{name} = @replay.{own}()")
+            user_file(*lines)
     else:
-        user_file(*lines, f"{name} = @optimizers.{own}()")
+        user_file(*lines)
 
 
 def test_microbatches_that_nothing_refers_to_are_an_error(user_file):

@@ -99,16 +99,26 @@ def test_a_damaged_checkpoint_is_set_aside(fault, model_dir, caplog):
     assert_set_aside(model_dir, caplog)
 
 
-def test_a_checkpoint_that_t5x_saved_without_a_position_is_whole(model_dir):
-    """T5X makes its folder in any case."""
+def test_a_checkpoint_that_was_saved_without_a_position(model_dir, tmp_path):
+    """T5X makes the folder in any case, and Orbax says in it that it is whole."""
     folder = model_dir / "checkpoint_4"
     (folder / checksums.FILE).unlink()
-    for path in (folder / "dataset").iterdir():
-        path.unlink()
-    assert integrity.check(str(folder)) == integrity.Report(None, False)
+    damage(folder, *DAMAGES["dataset_emptied"])
+    assert [path.name for path in (folder / "dataset").iterdir()] == [
+        "commit_success.txt"
+    ]
+    cfg = utils.RestoreCheckpointConfig(path=str(folder), mode="specific")
+    assert run_folder.restore_config(cfg) is cfg
+    saved_run.configuration(model_dir, has_position=False)
+    assert integrity.steps(str(model_dir)) == [2, 4]
+    saved_run.configuration(model_dir)
+    assert integrity.steps(str(model_dir)) == [2]
+    folder = model_dir / "damaged-checkpoint_4"
+    (folder / "dataset" / "commit_success.txt").unlink()
+    assert not integrity.check(str(folder), needs_position=False).damage
     (folder / "dataset").rmdir()
-    damage = integrity.check(str(folder)).damage
-    assert damage == "dataset is missing, or was empty and lost in a copy: make it"
+    found = integrity.check(str(folder), needs_position=False).damage
+    assert found == "dataset is missing, or was empty and lost in a copy: make it"
 
 
 def test_a_run_goes_on_from_the_newest_whole_checkpoint(model_dir, caplog):

@@ -438,7 +438,8 @@ def test_beta1_is_not_derived_from_a_decay_that_follows_the_rate(follows):
         settings = dataclasses.make_dataclass(
             "Following", [field], bases=(type(base.hyper_params),), frozen=True
         )
-        base.hyper_params = settings(**vars(base.hyper_params))
+        given = vars(base.hyper_params) | {"weight_decay_rate_lr_exponent": 1.0}
+        base.hyper_params = settings(**given)
     names = ("alpha", "beta1")
     definition = optimizers.GuidedOptimizer(base, names, 0.1, discount=0.0)
     kept = definition.init_state({"w": jnp.ones((4, 4))}).sensitivity["params"]

@@ -90,8 +90,11 @@ class PjitPartitioner:
             )
         model_size = num_partitions or math.prod(model_parallel_submesh or ())
         if jax.device_count() % model_size:
+            given = f"num_partitions={num_partitions}"
+            if model_parallel_submesh:
+                given = f"model_parallel_submesh={model_parallel_submesh}"
             raise ValueError(
-                f"PjitPartitioner: a model axis of {model_size} does not divide "
+                f"PjitPartitioner.{given}: a model axis of {model_size} does not divide "
                 f"{jax.device_count()} devices"
             )
         self._model_size = model_size
