@@ -180,7 +180,8 @@ def _check_guidance(config: Config) -> None:
                 part = "replay.ReplayedOptimizer"
             raise ValueError(
                 f"{name} is @{optimizer.selector}, and gin/guidance sets that of "
-                f"models.EncoderDecoderModel alone: after it set {name} = @{part}(), of gbt_t5x"
+                f"models.EncoderDecoderModel alone: set {name} = @{part}() after it, of "
+                "gbt_t5x"
             )
     for scope, selector in config:
         data = config.get(("", selector), {}).get("guidance_dataset_cfg")
