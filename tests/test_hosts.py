@@ -9,9 +9,7 @@ import socket
 import subprocess
 import sys
 
-import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
 from gbt_t5x.studies import runs
@@ -77,17 +75,6 @@ def train(folder, number, gin_file, *bindings):
     return pathlib.Path(folder)
 
 
-def arrays(model_dir, step):
-    """Of a checkpoint, whose devices this process does not have."""
-    folder = model_dir / f"checkpoint_{step}" / "state"
-    checkpointer = ocp.PyTreeCheckpointer()
-    to_numpy = lambda _: ocp.RestoreArgs(restore_type=np.ndarray)
-    tree = checkpointer.metadata(folder).item_metadata.tree
-    args = jax.tree.map(to_numpy, tree)
-    restored = checkpointer.restore(folder, restore_args=args)
-    return {"/".join(k): v for k, v in ocp.tree.to_flat_dict(restored).items()}
-
-
 @pytest.fixture(
     scope="module", params=[HELD_OUT, NEXT_BATCH], ids=["held_out", "next_batch"]
 )
@@ -109,7 +96,7 @@ def test_two_processes_train_what_two_devices_of_one_do(trained, tmp_path):
         np.testing.assert_allclose(
             [*found[tag].values()], [*curve.values()], rtol=1e-3, atol=1e-6, err_msg=tag
         )
-    after, alone = arrays(two, 4), arrays(one, 4)
+    after, alone = text_runs.arrays(two, 4), text_runs.arrays(one, 4)
     assert after.keys() == alone.keys()
     for name, array in alone.items():
         if name.startswith(("target/", "state/hyperparams")):
@@ -121,11 +108,11 @@ def test_two_processes_go_on_exactly_from_their_checkpoint(trained, tmp_path):
     resumed = tmp_path / "resumed"
     shutil.copytree(whole / "checkpoint_2", resumed / "checkpoint_2")
     train(resumed, 2, *config)
-    expected, found = arrays(whole, 4), arrays(resumed, 4)
+    expected, found = text_runs.arrays(whole, 4), text_runs.arrays(resumed, 4)
     assert expected.keys() == found.keys()
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array, err_msg=name)
-    moved = arrays(whole, 2)["state/hyperparams/alpha"]
+    moved = text_runs.arrays(whole, 2)["state/hyperparams/alpha"]
     assert np.all(moved != expected["state/hyperparams/alpha"])
 
 

@@ -7,12 +7,12 @@ import re
 import shutil
 
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
 from gbt_t5x.studies import runs
 import gin_runs
 import processes
+import text_runs
 
 T5 = ("gin/quickstart_guided.gin",)  # Adafactor
 NMT = ("gin/offline_translation_guided.gin", "DIRECTION = 'fi_en'")  # LAMB
@@ -59,12 +59,6 @@ def curves(model_dir: pathlib.Path) -> dict[str, dict[int, float]]:
     return {name: dict(curve) for name, curve in found.items()}
 
 
-def checkpoint(model_dir: pathlib.Path, step: int) -> dict:
-    folder = model_dir / f"checkpoint_{step}" / "state"
-    tree = ocp.PyTreeCheckpointer().restore(folder)
-    return {"/".join(k): v for k, v in ocp.tree.to_flat_dict(tree).items()}
-
-
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory, offline_vocabularies):
     """Trains a configuration without a stop, once: its folder."""
@@ -95,7 +89,7 @@ def test_a_killed_run_goes_on_exactly_in_a_new_process(config, tmp_path, whole_r
     for name, curve in resumed.items():
         np.testing.assert_equal(curve, {step: expected[name][step] for step in curve})
     assert len(set(expected["loss"].values())) == 6, "every batch is another one"
-    expected, resumed = checkpoint(whole, 6), checkpoint(killed, 6)
+    expected, resumed = text_runs.arrays(whole, 6), text_runs.arrays(killed, 6)
     assert expected.keys() == resumed.keys()
     groups = (2,) if config == NEXT_BATCH else ()
     assert expected["state/hyperparams/beta1"].shape == groups
@@ -130,7 +124,7 @@ def test_four_devices_equal_one(config, tmp_path, whole_run):
         rel = 1e-3 if name.startswith("hypergradient") else 1e-5
         assert sharded[name] == pytest.approx(expected[name], rel=rel), name
     if config == NEXT_BATCH:
-        expected, sharded = checkpoint(one, 6), checkpoint(four, 6)
+        expected, sharded = text_runs.arrays(one, 6), text_runs.arrays(four, 6)
         kept = [name for name in expected if re.match("state/sensitivity/.*values", name)]
         assert kept and any(expected[name].any() for name in kept)
         numbers = [

@@ -6,6 +6,7 @@ import json
 import pathlib
 from typing import Any
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -138,3 +139,15 @@ def read_json_lines(path: pathlib.Path) -> list[dict[str, Any]]:
 
 def parameters(checkpoint: pathlib.Path) -> Any:
     return ocp.PyTreeCheckpointer().restore(checkpoint / "state")["target"]
+
+
+def arrays(model_dir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
+    """Name -> array of a checkpoint, whose devices this process may not have."""
+    checkpointer = ocp.PyTreeCheckpointer()
+    folder = model_dir / f"checkpoint_{step}" / "state"
+    args = jax.tree.map(
+        lambda _: ocp.RestoreArgs(restore_type=np.ndarray),
+        checkpointer.metadata(folder).item_metadata.tree,
+    )
+    restored = checkpointer.restore(folder, restore_args=args)
+    return {"/".join(k): v for k, v in ocp.tree.to_flat_dict(restored).items()}
