@@ -3,8 +3,8 @@
 import dataclasses
 import json
 import shutil
+import types
 
-import jax
 import numpy as np
 import pytest
 import seqio
@@ -321,7 +321,8 @@ def test_a_checkpoint_of_this_run_without_a_position(has_folder, tmp_path):
 
 
 def test_partitions_that_span_hosts(tmp_path, monkeypatch):
-    monkeypatch.setattr(jax, "process_count", lambda: 4)
+    hosts = types.SimpleNamespace(process_count=lambda: 4)
+    monkeypatch.setattr(data_position, "jax", hosts)
 
     def dataset(num_shards, **settings):
         data_position.get_dataset(
