@@ -78,7 +78,7 @@ def get_dataset(
     newest = _newest(model_dir) if save_position else None
     if newest:
         _check_has_position(newest)
-        changed = _changes_since(newest, identity)
+        changed = _changes_since(newest / "dataset", identity)
         if changed and not restart_changed:
             raise ValueError(_changed(*changed))
     with data_checks.reading(tasks, cfg.split):
@@ -154,7 +154,7 @@ class _RunIterator(dataset_iterator.TfDatasetIterator):
         if not tf.io.gfile.exists(f"{os.fspath(filename)}.index"):
             # Where the number of hosts has changed, those of the others may be there.
             folder = next((x for x in filename.parents if x.name == "dataset"), None)
-            found = folder and _changes_since(folder.parent, self._identity)
+            found = folder and _changes_since(folder, self._identity)
             return found or (file, f"{filename.name} is missing")
         try:
             changes = _changes(file, self._identity)
@@ -294,8 +294,7 @@ def _check_has_position(checkpoint: epath.Path) -> None:
     """Raises ValueError for a checkpoint that was saved without a position."""
     is_orbax = (checkpoint / "state").exists()  # T5X's older format has it elsewhere
     folder = checkpoint / "dataset"  # which T5X makes in any case
-    parts = ("train_ds*", "*/train_ds*")  # of a process
-    if is_orbax and not any(any(folder.glob(part)) for part in parts):
+    if is_orbax and not _of_all(folder, "train_ds*"):
         raise ValueError(
             f"{checkpoint} has no position in the training data, since it was saved with "
             "SAVE_DATA_POSITION = False: set that again, and the data starts from its "
@@ -303,12 +302,16 @@ def _check_has_position(checkpoint: epath.Path) -> None:
         )
 
 
+def _of_all(folder: epath.Path, name: str) -> list[epath.Path]:
+    """Files of one process, or of all in a folder of each; sorted."""
+    return sorted([*folder.glob(name), *folder.glob(f"*/{name}")])
+
+
 def _changes_since(
-    checkpoint: epath.Path, identity: Mapping[str, Any]
+    folder: epath.Path, identity: Mapping[str, Any]
 ) -> tuple[epath.Path, str] | None:
-    """The first description of other data, of any process, and how the data differs."""
-    folder = checkpoint / "dataset"
-    for file in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]):
+    """The first description of other data in a `dataset`, and how the data differs."""
+    for file in _of_all(folder, "*.json"):
         try:
             changes = _changes(file, identity)
         except ValueError:  # damaged: another process's may be whole

@@ -170,10 +170,11 @@ def _check_guidance(config: Config) -> None:
             "file after those of gin/guidance took its place. Include "
             "'gbt_t5x/gin/guidance/...' after the model and run files"
         )
+    is_wrapped = not used_parts.isdisjoint((_GUIDED[0], _REPLAY))
     for (_, selector), parameters in config.items():
         made_by = _value(config, parameters.get("optimizer_def"))
         optimizer = getattr(made_by, "configurable", None)
-        if optimizer and not _part(optimizer.selector) and used_parts - {_GUIDED[1], ""}:
+        if optimizer and is_wrapped and not _part(optimizer.selector):
             name = f"{'.'.join(selector.split('.')[-2:])}.optimizer_def"
             part = "optimizers.GuidedOptimizer"
             if _REPLAY in used_parts:

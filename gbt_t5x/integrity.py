@@ -218,9 +218,10 @@ def _read_dataset(folder: str, needs_position: bool = True) -> None:
     part = re.compile(r"(.+/)?train_ds-(\d+)-of-(\d+)(\.index)?")  # Grain's has no suffix
     found = {(int(m[2]), int(m[3])) for m in map(part.fullmatch, names) if m}
     rest = {name for name in names if name.startswith("dataset/")} - {_COMMITTED}
-    if not found and (rest or needs_position):
-        if os.path.isdir(os.path.join(folder, "dataset")):
-            raise _Damage("dataset has no position")
+    may_lack_one = not rest and not needs_position
+    is_there = os.path.isdir(os.path.join(folder, "dataset"))
+    if is_there and not found and not may_lack_one:
+        raise _Damage("dataset has no position")
     for number in {number for _, number in found}:
         for i in range(number):
             if (i, number) not in found:

@@ -37,10 +37,9 @@ class GuidedTrainer(trainer.Trainer):
         learning_rate/effective      times alpha
 
     with /GROUP behind if parameters are in groups; of many groups groups/NAME/lowest,
-    median and highest too. Summaries have the mean of ĝ and of
-    guidance/loss, ... over the steps that had them, NaN if none did, and the last of the
-    others. By the next batch the first ĝ of a run is 0. TensorBoard has a page of what λ
-    did (`layout`).
+    median and highest too. Summaries have the mean of ĝ and of guidance/loss, ... over
+    the steps that had them, NaN if none did, and the last of the others. By the next
+    batch the first ĝ of a run is 0. TensorBoard has a page of what λ did (`layout`).
     """
 
     def __init__(
