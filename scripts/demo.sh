@@ -12,4 +12,7 @@ done
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/environment.sh
 export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 # fewer page faults: shorter steps
+JAX_COMPILATION_CACHE_DIR=$(mktemp -d) # programs that are alike compile once
+trap 'rm -rf "$JAX_COMPILATION_CACHE_DIR"' EXIT
+export JAX_COMPILATION_CACHE_DIR JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.2
 python=.venv/bin/python

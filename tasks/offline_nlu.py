@@ -73,6 +73,7 @@ def _objects() -> list[_Object]:
     for path, documented in cpython_docs.sources():
         package = path.split("/")[0].removesuffix(".py")
         for node, docstring in documented:
+            node.body = []  # what it documents is listed itself; the rest is let go
             if sentences := _sentences(docstring):
                 found = _Object(package, node, sentences)
                 objects.setdefault(sentences[0], found)

@@ -278,6 +278,27 @@ def test_what_fails_wherever_it_is_tried_ends_the_search(tmp_path, monkeypatch):
         assert len(tried) == 2 * times
 
 
+def test_a_trial_that_broke_off_says_nothing_of_its_point(tmp_path, trained, monkeypatch):
+    """As one that was killed: the next points may be beside it, and are not it."""
+    train = launch.train
+
+    def kill(variants, folder, *, failures, **options):
+        found = train(variants, folder, failures=failures, **options)
+        for model_dir in found.get("010", []):
+            failures[model_dir] = "signal 9 (Killed), no output"
+        return found
+
+    monkeypatch.setattr(launch, "train", kill)
+    question = search.Question(["base.gin"], [], [RATE, BETA1])
+    *found, last = search.search(question, tmp_path / "search", trials=11)
+    broken = found[9]
+    assert [t.number for t in found if t.is_broken] == [broken.number] == [10]
+    assert math.isinf(broken.loss) and broken.problem.startswith("signal 9")
+    known = [(t.values, t.loss) for t in found if t is not broken]
+    suggested = spaces.suggest(question.space, known, [broken.values])
+    assert last.values == suggested != broken.values
+
+
 def test_a_loss_that_is_not_finite_is_a_failure(tmp_path, monkeypatch):
     run = types.SimpleNamespace(loss={1: 2.0, 2: math.nan})
     monkeypatch.setattr(search.runs, "read_run", lambda _: run)

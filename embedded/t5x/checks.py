@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 Integer = Annotated[int, "[-2147483648, 2147483647]"]
 Whole = Annotated[int, "[0, 2147483647]"]
 Count = Annotated[int, "[1, 2147483647]"]
-Seed = Annotated[int, "[-2147483648, 4294967295]"]  # JAX takes larger ones for 0
+Seed = Annotated[int, "[-2147483648, 4294967295]"]  # JAX cuts larger ones to 32 bits
 Amount = Annotated[float, "[0, 3.4e38]"]
 Positive = Annotated[float, "(0, 3.4e38]"]
 Probability = Annotated[float, "[0, 1]"]

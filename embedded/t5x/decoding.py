@@ -283,10 +283,9 @@ def beam_search(
 
         live_log_probs = log_probs + jnp.where(ends, NEG_INF, 0.0)
         best = jnp.flip(lax.top_k(live_log_probs, n)[1], axis=1)
-        next_cache = _map_cache(
-            lambda x: _take(x.reshape(batch, n, *x.shape[1:]), _take(beams, best)),
-            flat_cache,
-        )
+        next_cache = _map_cache(lambda x: x.reshape(batch, n, *x.shape[1:]), flat_cache)
+        if n > 1:  # else every beam continues itself, without a copy
+            next_cache = _map_cache(lambda x: _take(x, _take(beams, best)), next_cache)
 
         scores = log_probs / brevity_penalty(alpha, s.index + 1)
         scores = jnp.concatenate(

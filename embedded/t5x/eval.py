@@ -182,6 +182,7 @@ def evaluate(
         )
         metrics = evaluator.evaluate(state, initializer.train_state_axes).result()
         progress.say_metrics(int(state.step), metrics)
+        del state  # before the next is there beside it
         done = [*(p for p in done if p != path), path]
         with open(f"{done_file}.tmp", "w") as f:
             f.write("\n".join(done))

@@ -6,7 +6,8 @@ the runs, `trials/NUMBER/SEED`. What is done is not repeated: the same command w
 follow from all before, so a search is reproducible for one number of jobs.
 
 A trial's objective is its development loss at the end. One that diverged, or failed, is a
-trial too, worse than all others, and says so.
+trial too, worse than all others, and says so. To the search one that failed by no
+divergence, which says nothing of its point, is neither good nor bad.
 """
 
 import argparse
@@ -77,6 +78,11 @@ class Trial:
     problem: str
     model_dir: pathlib.Path
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether it failed, and not since it diverged."""
+        return bool(self.problem) and not launch.is_divergence(self.problem)
+
 
 def search(
     question: Question, folder: pathlib.Path, *, trials: int, jobs: int = 1
@@ -126,16 +132,18 @@ def _search(
         for number, values in enumerate(some, first):
             (model_dir,) = trained[variants[number - first].name]
             found.append(_trial(number, values, model_dir, failures.get(model_dir, "")))
-        if all(t.problem and not launch.is_divergence(t.problem) for t in found):
+        if all(trial.is_broken for trial in found):
             raise _all_failed(found)  # by no fault of the points
 
     if points:
         run(1, points)
     while len(points) < trials:
         some: list[spaces.Values] = []
-        known = [(trial.values, trial.loss) for trial in found]
+        known = [(trial.values, trial.loss) for trial in found if not trial.is_broken]
+        broken = [trial.values for trial in found if trial.is_broken]
         for _ in range(min(jobs, trials - len(points))):
-            some.append(spaces.suggest(question.space, known, some, question.seed))
+            pending = [*broken, *some]
+            some.append(spaces.suggest(question.space, known, pending, question.seed))
         points += some
         launch.write_json(folder / STORE, question.as_json() | {"points": points})
         run(len(found) + 1, some)

@@ -249,7 +249,7 @@ def question(
 
 
 def finetuning(pretrained: str, task: str, checkpoint: str, size: Size) -> launch.Variant:
-    """A run of Table 3, with T5's settings, from a checkpoint of what was pre-trained."""
+    """A run of Table 3, from a checkpoint of what was pre-trained."""
     last = size.pretraining + size.finetuning
     return launch.Variant(
         f"{pretrained}_{task}",
