@@ -4,7 +4,7 @@
 # `save_state` writes the kernel's settings and not its class, and `load_state` makes a
 # Matérn kernel of them. One of nu = 0.5 comes back as it was, and the search proposes the
 # point that it would have proposed. The settings of an RBF kernel are among those of a
-# Matérn kernel, so it comes back as that of nu = 1.5, without a word, also where the search
+# Matérn kernel, so it comes back as that of nu = 1.5, with no error, also where the search
 # that loads was given the RBF kernel: the samples of its process are once differentiable in
 # place of infinitely often, and it proposes another point.
 #

@@ -4,10 +4,9 @@
 # PeekableDatasetIterator.peek gives the next element "without consuming it": the next call
 # of __next__ returns it again. save writes the position of the iterator inside, which has
 # given that element away, and restore does not bring it back: a run that goes on from there
-# never sees it, with no error. peek_async, which "can be used to warm up the iterator",
-# does the same; T5X warms up so before it saves where a run begins. After a restore the
-# next element is one that was looked at before it, of the old position. TfDatasetIterator
-# alone does neither.
+# never sees it, with no error. peek_async ("Users can call this to warm up the iterator")
+# does the same. After a restore the next element is one that was looked at before it, of
+# the old position.
 #
 # Command: findings/clu_peeked_position.sh
 # Prints, and fails if it changes:

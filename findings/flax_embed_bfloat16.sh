@@ -8,8 +8,8 @@
 # places with a gradient of 1 it is 256: 256 + 1 is 256. Of a batch of 65,536 tokens as
 # frequent as words are, with gradients around 0.1, the gradient of the first token is 19 %
 # off, and of those with more than 1,000 places 5 % in the median. jnp.sum, jnp.cumsum,
-# jnp.dot and a product with one_hot add the same numbers in float32; segment_sum, bincount
-# and .at[].add do not. Looked up before it is cast the table has no such fault.
+# jnp.dot and a product with one_hot make 1,000 of the same numbers; segment_sum, bincount
+# and .at[].add 256. Looked up before it is cast the table has no such fault.
 #
 # Command: findings/flax_embed_bfloat16.sh
 # Prints, and fails if it changes:

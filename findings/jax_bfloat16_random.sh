@@ -2,13 +2,13 @@
 # JAX 0.10.2: random numbers in bfloat16 take 128 values, and their mean is not 0.
 #
 # jax.random.normal and truncated_normal take a dtype and document their density, symmetric
-# about 0. In bfloat16 they are made of a uniform number of 7 bits, rounded down: 128 values,
-# from -2.9 to 2.5, of mean -0.012. Weights of 4096 inputs that jax.nn.initializers makes so,
-# as for flax.linen.Dense with param_dtype=bfloat16, move every output by more than its
-# standard deviation, if the inputs are 1; made in float32 and cast, they do not.
-# jax.random.categorical adds such noise to logits of bfloat16: many classes draw the same
-# greatest one, and the first of them is taken. Of 32,128 equal logits no draw in 1,000 is
-# from the upper 95%. Its document speaks of float32, where what is rarer than 1e-7 is biased.
+# about 0. In bfloat16 they are made of a uniform number of 7 bits: 128 values, of mean
+# -0.012. Weights of 4096 inputs that jax.nn.initializers.lecun_normal makes so move the
+# outputs, if the inputs are 1, by more than their standard deviation; made in float32 and
+# cast, they do not. jax.random.categorical adds such noise to logits of bfloat16: many
+# classes draw the same greatest one, and the first of them is taken. Of 32,128 equal logits
+# no draw in 1,000 is from the upper 95%. Its documentation has "in float32 sampling will be
+# biased for events with probability less than about 1E-7", and nothing of bfloat16.
 #
 # Command: findings/jax_bfloat16_random.sh
 # Prints, and fails if it changes:

@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
 # JAX 0.10.2 on CPUs: cost_analysis counts a loop's body once, however often it runs.
 #
-# jax.stages.Lowered and Compiled have cost_analysis, of which "flops" is the number of
-# floating-point operations. Of lax.scan, lax.fori_loop and lax.map over 100 matrix products
-# it is that of one product, and of 1 and of 100 turns it is the same; written out, 100
-# products are counted 100 times. The number of turns is known to XLA: the compiled loop says
-# known_trip_count 100. A training step in 8 microbatches then seems to take an eighth.
+# jax.stages.Compiled.cost_analysis gives "execution cost estimates", "flops" among them. Of
+# lax.scan, lax.fori_loop and lax.map over 100 matrix products they are those of one product,
+# and of 1 and of 100 turns they are the same; written out, 100 products are counted 100
+# times. The number of turns is known to XLA: the compiled scan says known_trip_count 100.
 #
 # Command: findings/jax_cost_of_loops.sh
 # Prints, and fails if it changes:

@@ -2,13 +2,11 @@
 # JAX 0.10.2 on CPUs: optimization_barrier does not order what stands behind it.
 #
 # jax.lax.optimization_barrier is documented to be of use "to enforce a particular order of
-# operations": what depends on its outputs comes after them. XLA's CPU compiler removes it
-# before it orders the program. Two gradient steps, each of which makes a one-hot matrix of
-# its own tokens: with (w, tokens) of the second step behind a barrier, the second matrix is
-# still made while the first step runs, and the program needs the memory that it needs
-# without a barrier (168 MB). A dependence in the data, a comparison that is never true
-# added to the tokens, orders them (135 MB). gbt_t5x/trainer.py does that to the held-out
-# batch.
+# operations": what depends on its outputs comes after them. Two gradient steps, each of
+# which makes a one-hot matrix of its own tokens: with (w, tokens) of the second step behind
+# a barrier, the compiled program has no barrier, and needs the memory that it needs without
+# one. With a dependence in the data, a comparison that is never true added to the tokens, it
+# needs less. gbt_t5x/ordering.py makes such a dependence.
 #
 # Command: findings/jax_cpu_barrier_order.sh
 # Prints, and fails if it changes:

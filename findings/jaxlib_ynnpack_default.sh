@@ -10,8 +10,10 @@
 # Command: findings/jaxlib_ynnpack_default.sh
 # Prints, and fails if it changes:
 #   the help calls the default empty: True
-#   without the flag, the program has YNNPACK's fusions: True
-#   with the flag set to the empty list: False
+#   without the flag, the program of x @ w has YNNPACK's fusions: True
+#   without the flag, the program of x.sum(-1) has YNNPACK's fusions: True
+#   with the flag set to the empty list, the program of x @ w has YNNPACK's fusions: False
+#   with the flag set to the empty list, the program of x.sum(-1) has YNNPACK's fusions: False
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -21,13 +23,11 @@ cat >"$folder/fusions.py" <<'PYTHON'
 import jax
 import jax.numpy as jnp
 
-
-def product(x, w):
-    return jnp.sum(jnp.tanh(x @ w) ** 2, axis=-1)
-
-
 x, w = jnp.ones((2048, 512)), jnp.ones((512, 512))
-print("__ynn_fusion" in jax.jit(product).lower(x, w).compile().as_text())
+functions = {"x @ w": lambda x, w: x @ w, "x.sum(-1)": lambda x, w: x.sum(-1)}
+for what, function in functions.items():
+    fused = "__ynn_fusion" in jax.jit(function).lower(x, w).compile().as_text()
+    print(f"the program of {what} has YNNPACK's fusions: {fused}")
 PYTHON
 flag=--xla_cpu_experimental_ynn_fusion_type
 run() { JAX_PLATFORMS=cpu XLA_FLAGS="$1" "$folder/venv/bin/python" "$folder/fusions.py"; }
@@ -36,12 +36,16 @@ empty=False
 if grep -A4 -F -- "$flag=\"\"" <<<"$help" | grep -qi 'default list is currently empty'; then
     empty=True
 fi
+without=$(run "" | sed 's/^/without the flag, /')
+with=$(run "$flag=" | sed 's/^/with the flag set to the empty list, /')
 seen="the help calls the default empty: $empty
-without the flag, the program has YNNPACK's fusions: $(run "")
-with the flag set to the empty list: $(run "$flag=")"
+$without
+$with"
 echo "$seen"
 diff <(echo "$seen") - <<'EXPECTED'
 the help calls the default empty: True
-without the flag, the program has YNNPACK's fusions: True
-with the flag set to the empty list: False
+without the flag, the program of x @ w has YNNPACK's fusions: True
+without the flag, the program of x.sum(-1) has YNNPACK's fusions: True
+with the flag set to the empty list, the program of x @ w has YNNPACK's fusions: False
+with the flag set to the empty list, the program of x.sum(-1) has YNNPACK's fusions: False
 EXPECTED

@@ -2,11 +2,10 @@
 # optax 0.2.8: adafactor's weight decay is not multiplied by the learning rate.
 #
 # optax.adafactor documents weight_decay_rate as "Optional rate at which to decay weights".
-# In optax's other optimizers the decay is a part of the update, which the learning rate
-# scales: at a learning rate of 0 nothing moves, and in the warm-up and at the end of a
-# schedule parameters decay less. adafactor adds it behind the learning rate. A rate of 0.1,
-# common with AdamW, takes a tenth of every parameter at every step, whatever the schedule
-# says, and what is left after 100 steps at a learning rate of 0 is 0.00003 of them.
+# In adamw, nadamw, adamaxw, lion and adan the decay is a part of the update, which the
+# learning rate scales: at a learning rate of 0 nothing moves. adafactor adds it behind the
+# learning rate. A rate of 0.1 takes a tenth of every parameter at every step, whatever the
+# schedule says, and what is left after 100 steps at a learning rate of 0 is 0.00003 of them.
 #
 # Command: findings/optax_adafactor_weight_decay.sh
 # Prints, and fails if it changes:

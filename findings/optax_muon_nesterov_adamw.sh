@@ -3,10 +3,10 @@
 #
 # Muon is for matrices; its documentation says that other parameters are passed through an
 # AdamW optimizer. `nesterov`, True by default, goes to that AdamW too, which makes it
-# NAdamW. So biases, scales and embeddings take steps that are not optax.adamw's of the same
-# arguments: with β1 = 0.9, and a gradient that does not change, the first is 1.47 times the
-# learning rate in place of 1.00. With nesterov=False they are the same, but Muon then has
-# no Nesterov momentum either.
+# NAdamW. So biases and scales, and embeddings where Muon is told to leave them, take steps
+# that are not optax.adamw's of the same arguments: with β1 = 0.9, and a gradient that does
+# not change, the first is 1.47 times the learning rate in place of 1.00. With
+# nesterov=False they are the same, but Muon then has no Nesterov momentum either.
 #
 # Command: findings/optax_muon_nesterov_adamw.sh
 # Prints, and fails if it changes:

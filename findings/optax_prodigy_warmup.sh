@@ -2,14 +2,13 @@
 # optax 0.2.8: prodigy and dadapt_adamw make NaN of a warm-up that begins at 0.
 #
 # Both of optax.contrib estimate the scale of the learning rate by a quotient of sums that
-# the schedule weighs. After a first step of rate 0, or whose gradients are 0 (a batch of
-# padding, parameters that unfreeze later), both sums are 0, the estimate is 0 / 0, and all
-# parameters are NaN for good: prodigy's at once, dadapt_adamw's a step later. Their
-# documentation recommends a warm-up, and optax's own begin at init_value, usually 0; one of
-# 1e-8 is 0 too, since the schedule is peak + (init - peak) in float32. apply_if_finite does
-# not help: it looks at gradients, which are finite when the parameters become NaN.
-# prodigy's safeguard_warmup, off by default, does for the rate, not for the gradients. dog,
-# dowg, cocob and mechanize, which estimate the rate too, go on after gradients of 0.
+# the schedule weighs. After a first step of rate 0, or whose gradients are 0, both sums are
+# 0, the estimate is 0 / 0, and the parameters are NaN: prodigy's at once, dadapt_adamw's a
+# step later. The documentation of prodigy recommends "a 0-20% learning rate warmup"; of
+# optax.warmup_cosine_decay_schedule an init_value of 1e-8 is 0 too, in float32.
+# apply_if_finite does not help: it looks at gradients, which are finite when the parameters
+# become NaN. prodigy's safeguard_warmup, "Off by default", does for the rate, not for the
+# gradients. dog, dowg, cocob and mechanize go on after gradients of 0.
 #
 # Command: findings/optax_prodigy_warmup.sh
 # Prints, and fails if it changes: a parameter after each of the first 6 steps, of a loss

@@ -5,9 +5,9 @@
 # quality", and best_mode "min" or "max". The steps are sorted by the metric as it is, and
 # nothing is less or more than NaN: steps before a NaN are not compared with those after it.
 # Of accuracies 0.1, 0.9, NaN, 0.3 two are kept, NaN and 0.3, and best_step() is that of 0.3;
-# the checkpoint of 0.9 is gone, without a warning. Of losses that end in NaN, as when
-# training diverges, the diverged state is best_step(), and of max_to_keep=1 the only one.
-# With NaN taken for infinity by best_fn the best steps stay.
+# the checkpoint of 0.9 is gone, with no error. Of losses that end in NaN, as when training
+# diverges, the diverged state is best_step(), and of max_to_keep=1 the only one. With NaN
+# taken for infinity by best_fn the best step stays.
 #
 # Command: findings/orbax_nan_best_step.sh
 # Prints, and fails if it changes:

@@ -2,14 +2,11 @@
 # sentencepiece 0.2.3, tensorflow-text 2.21.1: one vocabulary file, two tokenizations.
 #
 # Both read SentencePiece models, and look for the pieces of highest total score. Where two
-# splits have the same pieces in another order, a+aa and aa+a, the totals differ in the last
-# digit of float32 or not at all, and the two may choose otherwise: of repeated letters,
-# digits or dashes. With a vocabulary of 1,000 pieces, 16 of the 45,893 lines of NumPy's
-# docstrings differ, all rulers of dashes. seqio has both, and does not say that they can
-# differ: Vocabulary.encode is sentencepiece's, "Tokenizes string to an int sequence", and
-# encode_tf, by which tf.data reads, tensorflow-text's. So a program that serves a T5 by
-# sentencepiece can give it tokens other than those that it was trained on. gbt_t5x has
-# encode_tf alone, in training, t5x.eval and t5x.infer.
+# splits have the same pieces in another order, a+aa and aa+a, the totals are the same but
+# for rounding, and the two may choose otherwise. seqio has both: in a
+# SentencePieceVocabulary, encode, "Tokenizes string to an int sequence, without adding
+# EOS", is sentencepiece's, and encode_tf, for tf.data, tensorflow-text's. So a program that
+# serves a T5 by sentencepiece can give it tokens other than those that it was trained on.
 #
 # Command: findings/sentencepiece_two_readers.sh
 # Prints, and fails if it changes:

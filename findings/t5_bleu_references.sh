@@ -7,8 +7,7 @@
 # is to sacrebleu.corpus_bleu, which wants a list of all examples' first references, one
 # of their second, and so on, and ends with the shortest. The first output is then
 # compared with the first references of all examples, the second with the second ones, and
-# the others with nothing, with no error or warning: 0 where eight of ten outputs are
-# right.
+# the others with nothing, with no error: 0 where eight of ten outputs are right.
 #
 # Command: findings/t5_bleu_references.sh
 # Prints, and fails if it changes:

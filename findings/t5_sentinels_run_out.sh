@@ -4,13 +4,12 @@
 # t5.data.preprocessors.span_corruption replaces each masked span of the inputs by a
 # sentinel, which the targets repeat. T5's vocabularies have 100 of them, extra_ids=100,
 # in seqio "The number of extra IDs to reserve". Of inputs of 2,048 tokens 114 spans are
-# masked, of 4,096 tokens 227, and no one counts: with no error or warning the sentinels
-# go on down through the ordinary ids, here of the bytes that text beyond ASCII is made
-# of. A mask is then not to be told from text. span_corruption does not say how many spans
-# there may be; the step that makes sentinels appropriates "the last tokens in the
-# vocabulary", and does not say that it may pass the extra ids. That the targets' length
-# is too short is an error. gbt_t5x's own span corruption (tasks/span_corruption.py)
-# refuses such inputs.
+# masked, of 4,096 tokens 227, and no one counts: with no error the sentinels go on down
+# through the ordinary ids, here of the bytes that text beyond ASCII is made of. A mask is
+# then not to be told from text. span_corruption does not say how many spans there may be;
+# the step that makes sentinels appropriates "the last tokens in the vocabulary", and does
+# not say that it may pass the extra ids. gbt_t5x's own span corruption
+# (tasks/span_corruption.py) refuses such inputs.
 #
 # Command: findings/t5_sentinels_run_out.sh
 # Prints, and fails if it changes:

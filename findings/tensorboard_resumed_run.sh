@@ -62,6 +62,10 @@ def get(port, run, tag):
         return [(step, value) for _, step, value in json.load(page)]
 
 
+def line(tag, values):
+    return " ".join([tag, *(f"{step}:{value:.0f}" for step, value in values if step > 40)])
+
+
 def wait(port, run):
     """Until both files are read, which end with step 80 of the second run."""
     for _ in range(600):
@@ -80,14 +84,13 @@ def shown(reader, load_fast):
         port = free.getsockname()[1]
     command = ["tensorboard.main", "--logdir", LOGS, "--port", str(port), load_fast]
     with subprocess.Popen([sys.executable, "-m", *command]) as server:
-        for way in WAYS:
-            wait(port, way)
-            tags = {tag: get(port, way, tag) for tag in ("loss", "accuracy")}
-            lines[f"{way}, {reader}"] = " | ".join(
-                " ".join([tag, *(f"{step}:{value:.0f}" for step, value in of if step > 40)])
-                for tag, of in tags.items()
-            )
-        server.terminate()
+        try:
+            for way in WAYS:
+                wait(port, way)
+                tags = {tag: get(port, way, tag) for tag in ("loss", "accuracy")}
+                lines[f"{way}, {reader}"] = " | ".join(map(line, tags, tags.values()))
+        finally:
+            server.terminate()
 
 
 for run, first, last in ((1, 10, 100), (2, 60, 80)):
@@ -97,10 +100,11 @@ for run, first, last in ((1, 10, 100), (2, 60, 80)):
 lines = {}
 shown("data server", "--load_fast=true")
 shown("by itself", "--load_fast=false")
-for line in sorted(lines, key=lambda line: list(WAYS).index(line.split(",")[0])):
-    print(f"{line}: {lines[line]}")
+for name in sorted(lines, key=lambda name: list(WAYS).index(name.split(",")[0])):
+    print(f"{name}: {lines[name]}")
 PYTHON
-seen=$("$folder/venv/bin/python" "$folder/resumed.py" "$folder" 2>"$folder/log") || {
+seen=$(no_proxy=localhost "$folder/venv/bin/python" "$folder/resumed.py" "$folder" \
+    2>"$folder/log") || {
     tail -5 "$folder/log"
     exit 1
 }

@@ -2,16 +2,16 @@
 # TensorFlow 2.21.0: TextLineDataset removes carriage returns from the middle of lines.
 #
 # A line ends at a line feed, with or without a carriage return before it. But every other
-# carriage return is dropped too, wherever it stands, and what it separated is one word:
-# crawled pairs and logs of progress bars have such. Python's and gzip's lines keep it. The
-# text is gone before any function of the pipeline sees it, and nothing is said.
+# carriage return is dropped too, wherever it stands, with no error, and what separated the
+# words is gone before any function of the pipeline sees it. Python's lines and tf.io.gfile
+# keep it.
 #
 # Command: findings/tensorflow_inner_carriage_return.sh
 # Prints, and fails if it changes:
 #   open: [b'erste Zeile\rzweite Zeile\tfirst line\rsecond line', b'10%\r20%\r\rdone']
 #   TextLineDataset, plain: [b'erste Zeilezweite Zeile\tfirst linesecond line', b'10%20%done']
 #   TextLineDataset, GZIP: [b'erste Zeilezweite Zeile\tfirst linesecond line', b'10%20%done']
-#   tf.io.gfile: True
+#   tf.io.gfile.GFile.read keeps carriage returns: True
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -36,7 +36,7 @@ for path, kind in ((file, ""), (f"{file}.gz", "GZIP")):
     found = tf.data.TextLineDataset(path, kind).as_numpy_iterator()
     print(f"TextLineDataset, {kind or 'plain'}:", [*found])
 with tf.io.gfile.GFile(file, "rb") as f:
-    print("tf.io.gfile:", b"\r" in f.read())
+    print("tf.io.gfile.GFile.read keeps carriage returns:", f.read() == LINES)
 PYTHON
 seen=$(TF_CPP_MIN_LOG_LEVEL=3 "$folder/venv/bin/python" "$folder/lines.py" "$folder" \
     2>"$folder/log") || {
@@ -48,5 +48,5 @@ diff <(echo "$seen") - <<'EXPECTED'
 open: [b'erste Zeile\rzweite Zeile\tfirst line\rsecond line', b'10%\r20%\r\rdone']
 TextLineDataset, plain: [b'erste Zeilezweite Zeile\tfirst linesecond line', b'10%20%done']
 TextLineDataset, GZIP: [b'erste Zeilezweite Zeile\tfirst linesecond line', b'10%20%done']
-tf.io.gfile: True
+tf.io.gfile.GFile.read keeps carriage returns: True
 EXPECTED

@@ -6,11 +6,10 @@
 # behind the third batch, which is not full: the next epochs have the orders of later ones,
 # with no error. A batch that finds the end drops its input, and with it the generator of
 # the shuffle's seeds, before repeat asks for the next epoch. Of batches of 5 the last is
-# full, and does not find it. Filter, unbatch, take, enumerate, flat_map and a second shuffle
-# drop theirs too: where a parallel map or a prefetch behind them reads ahead, which
-# TensorFlow adds by itself, any of the last positions of an epoch is lost. Interleave, and a
-# batch with num_parallel_calls, keep it. gbt_t5x has the files of WMT19 from TFDS in one
-# order, since it filters them; seqio shuffles examples behind repeat, where nothing is lost.
+# full, and does not find it. A batch with num_parallel_calls keeps its input, and so does
+# interleave; filter, unbatch, take, enumerate, flat_map and a second shuffle drop theirs when
+# what is behind them finds their end. gbt_t5x has the files of WMT19 from TFDS in one order,
+# since it filters them.
 #
 # Command: findings/tf_data_position_of_epoch.sh
 # Prints, and fails if it changes:
@@ -18,11 +17,19 @@
 #   batch(4), saved behind batch 3 of 3: epochs [0, 3, 'other', 'other']
 #   batch(5), saved behind batch 2 of 2: epochs [0, 1, 2, 3]
 #   batch(4), num_parallel_calls=1, saved behind batch 3 of 3: epochs [0, 1, 2, 3]
+#   filter before that: epochs [0, 3, 'other', 'other']
+#   unbatch before that: epochs [0, 3, 'other', 'other']
+#   take before that: epochs [0, 3, 'other', 'other']
+#   enumerate before that: epochs [0, 3, 'other', 'other']
+#   flat_map before that: epochs [0, 3, 'other', 'other']
+#   shuffle before that: epochs [0, 'other', 'other', 'other']
+#   interleave before that: epochs [0, 1, 2, 3]
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install -qq --disable-pip-version-check tensorflow-cpu==2.21.0
+"$folder/venv/bin/pip" install -qq --disable-pip-version-check tensorflow-cpu==2.21.0 \
+    numpy==2.4.6 protobuf==7.36.2
 cat >"$folder/position.py" <<'PYTHON'
 import tempfile
 
@@ -61,12 +68,28 @@ def show(name, make, number):
     print(f"{name}: epochs {which}")
 
 
+def batched(before=lambda dataset: dataset):
+    return lambda dataset: before(dataset).batch(
+        4, num_parallel_calls=1, deterministic=True
+    )
+
+
 four = lambda dataset: dataset.batch(4)
 show("batch(4), saved behind batch 2 of 3", four, 8)
 show("batch(4), saved behind batch 3 of 3", four, 10)
 show("batch(5), saved behind batch 2 of 2", lambda dataset: dataset.batch(5), 10)
-parallel = lambda dataset: dataset.batch(4, num_parallel_calls=1, deterministic=True)
-show("batch(4), num_parallel_calls=1, saved behind batch 3 of 3", parallel, 10)
+show("batch(4), num_parallel_calls=1, saved behind batch 3 of 3", batched(), 10)
+one = tf.data.Dataset.from_tensors
+for name, before in {
+    "filter": lambda dataset: dataset.filter(lambda i: i >= 0),
+    "unbatch": lambda dataset: dataset.batch(5).unbatch(),
+    "take": lambda dataset: dataset.take(SIZE),
+    "enumerate": lambda dataset: dataset.enumerate().map(lambda _, i: i),
+    "flat_map": lambda dataset: dataset.flat_map(one),
+    "shuffle": lambda dataset: dataset.shuffle(2, seed=1),
+    "interleave": lambda dataset: dataset.interleave(one, cycle_length=1),
+}.items():
+    show(f"{name} before that", batched(before), 10)
 PYTHON
 TF_CPP_MIN_LOG_LEVEL=3 "$folder/venv/bin/python" "$folder/position.py" 2>"$folder/log" |
     tee "$folder/output" || { cat "$folder/log"; exit 1; }

@@ -1,8 +1,8 @@
 """The order in which a compiled program computes what does not depend on each other.
 
 XLA may hold many large arrays at once that could take turns. CPUs have no optimization
-barrier when programs are ordered there (findings/jax_cpu_barrier_order.sh), so a dependency
-of data is made.
+barrier when programs are ordered there (findings/jax_cpu_barrier_order.sh), so a
+dependency of data is made.
 """
 
 from typing import Any
