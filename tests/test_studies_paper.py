@@ -270,6 +270,18 @@ def test_what_a_table_lacks_is_named(tmp_path):
     assert "<th>α</th><th>α+β1</th></tr>" in page.read_text()
 
 
+def test_directions_are_in_the_papers_order(tmp_path):
+    """Whichever was measured first."""
+    files = as_in_the_paper()
+    files["table_1"].sort(key=lambda row: row["direction"], reverse=True)
+    assert files["table_1"][0]["direction"] != "de_en"
+    source = written(tmp_path / "results", files)
+    webpage.make(source, tmp_path / "paper.html")
+    text = Page(tmp_path / "paper.html").text
+    assert "Table 1: BLEU, templates de-en en-de fi-en en-fi lt-en en-lt base" in text
+    assert "against β1 alone: de_en +1.0 ± 0.0; en_de +1.0 ± 0.0; fi_en" in text
+
+
 def test_a_column_that_a_study_leaves_out_is_not_missing(tmp_path):
     files = as_in_the_paper()
     files["table_2"] = [r for r in files["table_2"] if r["learned"] == "beta1"]

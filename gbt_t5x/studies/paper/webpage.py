@@ -290,7 +290,7 @@ def _table_1(results: measured.Results) -> list[Table]:
     """A table for each corpus."""
     found = []
     for corpus in results.distinct("table_1", "corpus"):
-        directions = results.distinct("table_1", "direction", corpus=corpus)
+        directions = claims.directions(results, corpus)
         cells = [
             [
                 symbol,
