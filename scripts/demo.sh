@@ -12,7 +12,9 @@ done
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/environment.sh
 export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 # fewer page faults: shorter steps
-JAX_COMPILATION_CACHE_DIR=$(mktemp -d) # programs that are alike compile once
-trap 'rm -rf "$JAX_COMPILATION_CACHE_DIR"' EXIT
-export JAX_COMPILATION_CACHE_DIR JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.2
+compiled=$(mktemp -d)
+trap 'rm -rf "$compiled"' EXIT
+# Programs that are alike compile once, as in gbt_t5x/studies/processes.py.
+export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$compiled}
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=${JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS:-0.2}
 python=.venv/bin/python

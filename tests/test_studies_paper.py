@@ -6,6 +6,7 @@ import html.parser
 from paper_findings import findings, sentences
 import pytest
 
+from gbt_t5x.studies import macros
 from gbt_t5x.studies.paper import (
     __main__ as paper,
     claims,
@@ -268,6 +269,16 @@ def test_what_a_table_lacks_is_named(tmp_path):
     page = tmp_path / "paper.html"
     webpage.make(tmp_path / "results", page)
     assert "<th>α</th><th>α+β1</th></tr>" in page.read_text()
+
+
+def test_the_caption_of_fine_tuning_has_its_settings(tmp_path):
+    source = written(tmp_path / "results", as_in_the_paper())
+    webpage.make(source, tmp_path / "paper.html")
+    variant = experiments.finetuning("base", experiments.TASKS[0], "", SIZE)
+    bound = macros.read(variant.gin_files, variant.bindings)
+    assert (bound["LEARNING_RATE"], bound["DROPOUT_RATE"]) == (1e-2, 0.0)
+    settings = "at a rate of 1e-2 (T5's is 1e-3), no dropout, in batches of "
+    assert f"{settings}{bound['BATCH_SIZE']};" in Page(tmp_path / "paper.html").text
 
 
 def test_directions_are_in_the_papers_order(tmp_path):

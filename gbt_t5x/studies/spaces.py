@@ -114,7 +114,7 @@ def suggest(
     Args:
         space: at least one setting.
         losses: points and what they gave, >= 0 or not finite, in their order.
-        pending: points that are being tried.
+        pending: points that are being tried, or whose trial said nothing of them.
         seed: the same arguments give the same point.
     """
     # SciPy and scikit-learn take a second to import.

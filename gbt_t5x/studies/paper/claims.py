@@ -157,28 +157,26 @@ def _alpha_of_translation(results: measured.Results) -> list[Evidence]:
         [end[seed] for end in ends] == sorted((end[seed] for end in ends), reverse=True)
         for seed in ends[0]
     ]
-    listed = "; ".join(
-        f"{run.eta:g}: {statistics.fmean(run.last('alpha').values()):.3f}"
-        for run in guided
-    )
     falls = _falls(guided)
     return [
         Evidence(f"α only falls in {_count(falls)} runs.", _share(falls)),
         Evidence(
             f"The larger η̂, the lower α ends, from {_count(ordered)} seeds. By η̂: "
-            f"{listed}.",
+            f"{_by_eta(guided, 'alpha')}.",
             _share(ordered),
         ),
         Evidence(_better(base, guided)[1]),
-        Evidence(f"Final losses: {_losses(base, guided)}."),
+        Evidence(
+            f"Final losses: baseline {statistics.fmean(base.last().values()):.3f}; by η̂, "
+            f"{_by_eta(guided, 'loss')}."
+        ),
     ]
 
 
-def _losses(base: measured.Run, guided: Sequence[measured.Run]) -> str:
-    """Means over the seeds, of the baseline and by η̂."""
-    mean = lambda run: statistics.fmean(run.last().values())
-    listed = (f"{run.eta:g}: {mean(run):.3f}" for run in guided)
-    return f"baseline {mean(base):.3f}; by η̂, {'; '.join(listed)}"
+def _by_eta(guided: Sequence[measured.Run], quantity: str) -> str:
+    """What a quantity ends at, the means over the seeds."""
+    mean = lambda run: statistics.fmean(run.last(quantity).values())
+    return "; ".join(f"{run.eta:g}: {mean(run):.3f}" for run in guided)
 
 
 def _meeting(guided: Sequence[measured.Run]) -> list[float]:
@@ -225,15 +223,21 @@ def directions(results: measured.Results, corpus: str) -> list[str]:
 def _six_directions(results: measured.Results) -> list[Evidence]:
     found = []
     for corpus in results.distinct("table_1", "corpus"):
-        measured_of = directions(results, corpus)
+        there = directions(results, corpus)
         gains: dict[str, list[list[float]]] = {}
-        for direction in measured_of:
+        both_against_one = []
+        for direction in there:
             of = {"corpus": corpus, "direction": direction}
-            base = results.by_seed("table_1", "bleu", learned="", **of)
+            bleu = {
+                learned: results.by_seed("table_1", "bleu", learned=learned, **of)
+                for learned in measured.LEARNED
+            }
             for learned in LEARNED:
-                bleu = results.by_seed("table_1", "bleu", learned=learned, **of)
-                gains.setdefault(learned, []).append(differences(bleu, base))
-        left = [x for x in results.sizes["directions"].split() if x not in measured_of]
+                gain = differences(bleu[learned], bleu[""])
+                gains.setdefault(learned, []).append(gain)
+            more = differences(bleu["alpha+beta1"], bleu["beta1"])
+            both_against_one.append(f"{direction} {repeats.with_error(more, 1)}")
+        left = [x for x in results.sizes["directions"].split() if x not in there]
         if left:
             found.append(
                 Evidence(f"{corpus}: no numbers of {', '.join(left)}.", missing=True)
@@ -253,25 +257,10 @@ def _six_directions(results: measured.Results) -> list[Evidence]:
         found.append(
             Evidence(
                 f"{corpus}: the two together against β1 alone: "
-                f"{_both_against_one(results, corpus)}."
+                f"{'; '.join(both_against_one)}."
             )
         )
     return found
-
-
-def _both_against_one(results: measured.Results, corpus: str) -> str:
-    """The difference in BLEU of each direction."""
-    listed = []
-    for direction in directions(results, corpus):
-        of = {"corpus": corpus, "direction": direction}
-        both, one = (
-            results.by_seed("table_1", "bleu", learned=learned, **of)
-            for learned in ("alpha+beta1", "beta1")
-        )
-        listed.append(
-            f"{direction} {repeats.with_error(differences(both, one), digits=1)}"
-        )
-    return "; ".join(listed)
 
 
 def _against_a_search(results: measured.Results) -> list[Evidence]:
