@@ -117,7 +117,7 @@ def _make(transformation: Any, names: Sequence[str]) -> optax.GradientTransforma
     upwards = {name: jnp.ones((), jnp.float32) for name in names}
     try:
         state = transformation.init(raw)
-        direction, state = transformation.update(upwards, state, raw)
+        direction, _ = transformation.update(upwards, state, raw)
     except Exception as error:
         raise ValueError(
             f"{called}: cannot update λ with its hypergradient alone "
@@ -134,7 +134,4 @@ def _make(transformation: Any, names: Sequence[str]) -> optax.GradientTransforma
             f"{called}: its updates descend, and META_LEARNING_RATE times as much is "
             f"subtracted from λ: leave out its learning rate and its sign: {_SET}"
         )
-    if not optax_state.pack(state):  # checkpoints need an array of it
-        count = optax.scale_by_schedule(lambda _: 1.0)
-        return optax.chain(transformation, count)
     return transformation

@@ -12,12 +12,12 @@ def pack(state: Any) -> dict[str, Any]:
 
     Keys, typed or not, become the float32 of their bytes, and truth values float32: T5X
     restores what has no mesh axes as float32, which rounds larger numbers. Empty nodes
-    and arrays of size 0 are left out.
+    and arrays of size 0 are left out; where nothing else is, there is a 0 in their place,
+    since checkpoints lose an empty dictionary.
     """
     flat = traverse_util.flatten_dict(serialization.to_state_dict(state))
-    return traverse_util.unflatten_dict(
-        {path: _as_float32(x) for path, x in flat.items() if x is not None and x.size}
-    )
+    kept = {path: _as_float32(x) for path, x in flat.items() if x is not None and x.size}
+    return traverse_util.unflatten_dict(kept or {("nothing",): jnp.zeros(())})
 
 
 def _as_float32(x: Any) -> Any:

@@ -29,7 +29,8 @@ class Sensitivities:
     In a state it is "params" -> name -> ∂θ/∂λ, like the parameters; where the discount is
     not 0, "momentum" -> name -> that of `learnable.momentum`; each in the form of
     `rounding.quantize`. Where `closed_form` gives ∂θ/∂λ, "rate" too, (), the schedule's,
-    and of a decay ∂a/∂λ. Zero before the first update. See `hypergradient`.
+    and of a decay ∂a/∂λ. No part is empty: T5X's checkpoints would lose it. Zero before
+    the first update. See `hypergradient`.
     """
 
     def __init__(
@@ -102,6 +103,8 @@ class Sensitivities:
         if self._derives_beta1:
             derived = {"beta1"}
         names = [name for name in self._names if name not in derived]
+        if not names:
+            return {}
         parts = {"params": dict.fromkeys(names, params)}
         if self._discount:
             momentum = self._momentum(param_states)
@@ -135,10 +138,8 @@ class Sensitivities:
             grads: what the update took.
         """
         learned = self._learned(hyper_params, state.hyperparams)
-        names = [*state.sensitivity["params"]]
-        kept: dict[str, dict[str, Any]] = {"params": {}}
-        if self._discount:
-            kept["momentum"] = {}
+        names = [*state.sensitivity.get("params", {})]
+        kept: dict[str, dict[str, Any]] = {}
         largest = None
         for i, name in enumerate(names):
             if name in self._closed_form.kept:
@@ -151,7 +152,7 @@ class Sensitivities:
                 new = self._by_forward_mode(name, update, params, state, largest)
             seed = new_state.step * len(names) + i
             for part, z in rounding.quantize(new, self._dtype, seed).items():
-                kept[part][name] = z
+                kept.setdefault(part, {})[name] = z
             largest = max(jax.tree.leaves(kept["params"][name]), key=lambda x: x.size)
         if self.closed:
             return kept | {"rate": jnp.asarray(hyper_params.learning_rate, float)}
@@ -193,7 +194,7 @@ class Sensitivities:
 
     def hypergradient(self, params: Any, state: Any, grads: Any) -> dict[str, Any]:
         """ĝ = Zᵀ∇_θ L, see `GuidedOptimizer.hypergradient`."""
-        kept = rounding.dequantize(state.sensitivity["params"])
+        kept = rounding.dequantize(state.sensitivity.get("params", {}))
         closed = self.closed
         found = {k: self._inner(z, grads) for k, z in kept.items() if k not in closed}
         if self._derives_beta1:

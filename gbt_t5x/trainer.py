@@ -234,7 +234,7 @@ class GuidedTrainer(trainer.Trainer):
         # Tokens are one-hot as large as logits: not beside the training batch's, nor
         # beside what Z is made of.
         smallest = min(jax.tree.leaves(params), key=lambda x: x.size)
-        batch = ordering.after(batch, (smallest, opt_state.sensitivity["params"]))
+        batch = ordering.after(batch, (smallest, opt_state.sensitivity))
         grads, guidance_metrics, _ = accumulate_grads(
             _WithoutDropout(self._model),
             train_state.replace_params(params),

@@ -209,6 +209,28 @@ def test_what_follows_from_the_state_is_not_kept(make_base, names, discount, kep
     assert ("rate" in state.sensitivity) == has_closed_form
 
 
+@pytest.mark.parametrize("discount", [None, 0.0])
+@pytest.mark.parametrize("groups", [None, GROUPS], ids=["all", "groups"])
+@pytest.mark.parametrize(
+    "make_base",
+    [tiny.BASES["lamb"][0], lambda: _sgd(momentum=0.5), lambda: _sgd()],
+    ids=["lamb", "momentum", "sgd"],
+)
+def test_no_part_of_the_state_is_empty(make_base, groups, discount):
+    """Else T5X restores nothing: it saves no dictionary that has no array."""
+    definition = optimizers.GuidedOptimizer(
+        make_base(), ("alpha",), 0.1, groups=groups, discount=discount
+    )
+    optimizer = definition.create(trees(1)[0])
+    for _ in range(2):
+        flat = traverse_util.flatten_dict(optimizer.state_dict(), keep_empty_nodes=True)
+        assert traverse_util.empty_node not in flat.values()
+        arrays = traverse_util.flatten_dict(optimizer.state_dict())
+        restored = optimizer.restore_state(traverse_util.unflatten_dict(arrays))
+        jax.tree.map(np.testing.assert_array_equal, restored, optimizer)
+        optimizer = optimizer.apply_gradient(trees(1)[0], learning_rate=LEARNING_RATE)
+
+
 @pytest.mark.parametrize("grads_too", [False, True])
 def test_lamb_without_a_trust_ratio(float64, grads_too):
     """Where parameters are 0, its step is the rate's, whatever the update's length."""

@@ -238,7 +238,8 @@ class OrbaxCheckpointManagerInterface:
 
 
 def _flatten(tree: Any) -> dict[Path, Any]:
-    return traverse_util.flatten_dict(tree, keep_empty_nodes=True)
+    """Path -> array; an empty dictionary has none, and is lost, as in T5X."""
+    return traverse_util.flatten_dict(tree)
 
 
 def _matching(arrays: Mapping[Path, Any], patterns: Sequence[str]) -> dict:
@@ -280,7 +281,7 @@ def _check_shapes(
 ) -> None:
     """Raises ValueError unless a checkpoint has the arrays that are wanted."""
     name = "/".join
-    wanted = {k for k, s in shapes.items() if s is not traverse_util.empty_node}
+    wanted = shapes.keys()
     remedy = (
         "bind network.T5Config and the optimizer as the run that saved it did"
         + " (config.gin beside it has its settings)" * resuming
