@@ -43,7 +43,7 @@ def load_guidance_batches(
     Raises:
         ValueError: the split is missing, overlaps the training split, is not for this
             model (see `data_checks.verify_data`), cannot be read, holds fewer batches, or
-            gives no example at all.
+            gives no example at all; the batch size does not divide over the devices.
     """
     feature_converter_cls: Any = model.FEATURE_CONVERTER_CLS
     _check_held_out(guidance_cfg, train_cfg)
@@ -51,7 +51,13 @@ def load_guidance_batches(
     is_mixture = len(data_checks.tasks_with_split(guidance_cfg)) > 1
     if is_mixture:  # read without end
         data_checks.check_examples(guidance_cfg, feature_converter_cls)
-    layout = partitioner.get_data_layout(guidance_cfg.batch_size)
+    try:
+        layout = partitioner.get_data_layout(guidance_cfg.batch_size)
+    except ValueError as error:
+        raise ValueError(
+            f"GUIDANCE_BATCH_SIZE={guidance_cfg.batch_size}: {error}. Set it to a "
+            "multiple of the devices that data is divided over"
+        ) from error
     with data_checks.reading(_tasks(guidance_cfg), guidance_cfg.split):
         dataset = utils.prepare_train_iter(
             utils.get_dataset(

@@ -80,9 +80,10 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
             groups: (name, expression) pairs, see `groups.Groups`; every group learns its
                 own hyper-parameters. None: one of each for all parameters.
             discount: γ in [0, 1) of the sensitivities, which the state then keeps (see
-                `hypergradient`): for each hyper-parameter an array like each parameter,
-                and if γ > 0 like its momentum. None is as greedy as 0, and keeps them no
-                longer than a step.
+                `hypergradient`): for each hyper-parameter whose own does not follow from
+                the state (`sensitivities`) an array like each parameter, and if γ > 0
+                like its momentum. None is as greedy as 0, and keeps them no longer than a
+                step.
             bounds: hyper-parameter -> (lowest, highest) value of it that is learned, a
                 closed interval inside its domain; for the others, and None, those of
                 `hyperparams.BOUNDS`.

@@ -6,6 +6,8 @@
 - verifies the newest checkpoint; damaged ones are set aside, for the newest whole one,
 - verifies the checkpoint that a new run starts from.
 
+`check_groups` refuses to go on with other groups of parameters.
+
 While the run goes on, a train state that is not finite is not saved, and every checkpoint
 gets checksums. T5X's own transformation of the state before saving is where that happens.
 
@@ -16,6 +18,7 @@ from collections.abc import Callable, Sequence
 import dataclasses
 import fcntl
 import itertools
+import json
 import os
 import socket
 import threading
@@ -34,6 +37,7 @@ from gbt_t5x import checksums, integrity, rounding
 
 THREAD = "checksums"  # name of the threads that write them
 _LOCK = "run.lock"
+_GROUPS = "groups.json"
 _ASIDE = "damaged-"
 _VERIFY = "`python -m gbt_t5x.verify {}` says what is whole"
 _locks: dict[str, TextIO] = {}  # path -> file; open as long as the process lives
@@ -78,6 +82,43 @@ def checkpoint_config(
         fns = (*save.state_transformation_fns, _BeforeSaving(model_dir))
         save = dataclasses.replace(save, state_transformation_fns=fns)
     return dataclasses.replace(checkpoint_cfg, save=save)
+
+
+def check_groups(model_dir: str | None, groups: Sequence[str]) -> None:
+    """Keeps the names of a run's groups in its folder, and compares them on a restart.
+
+    Args:
+        model_dir: the run's folder; None if it has none.
+        groups: sorted, as the arrays of λ are; empty without groups.
+
+    Raises:
+        ValueError: the run's checkpoints are of other groups.
+    """
+    if model_dir and groups and _is_local(model_dir):
+        _on_one_process(lambda: _compare_groups(model_dir, [*groups]))
+
+
+def _compare_groups(model_dir: str, groups: list[str]) -> None:
+    path = os.path.join(model_dir, _GROUPS)
+    if integrity.steps(model_dir) and os.path.exists(path):
+        with open(path, encoding="utf-8") as f:
+            saved = json.load(f)
+        if saved != groups:
+            there, here = (
+                ", ".join(sorted(set(names) - set(others))[:4]) or "no other"
+                for names, others in ((saved, groups), (groups, saved))
+            )
+            raise ValueError(
+                f"the checkpoints in MODEL_DIR={model_dir!r} have {len(saved)} groups of "
+                f"parameters, {there} among them, and this run has {len(groups)}, {here} "
+                "among them: set GROUPS as it was, or MODEL_DIR to another folder"
+            )
+        return
+    os.makedirs(model_dir, exist_ok=True)
+    new = f"{path}.tmp"
+    with open(new, "w", encoding="utf-8") as f:
+        json.dump(groups, f)
+    os.replace(new, path)
 
 
 def restore_config(restore_cfg: utils.RestoreCheckpointConfig) -> Any:

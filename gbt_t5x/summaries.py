@@ -152,6 +152,7 @@ class GuidedMetricsManager:
         self._groups = groups
         self._max_skipped = max_skipped
         self._in_a_row = 0
+        self._ended: ValueError | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._manager, name)
@@ -166,7 +167,12 @@ class GuidedMetricsManager:
         Returns:
             A future of the summary. It raises ValueError if the last `max_skipped`
             meta-updates were all skipped.
+
+        Raises:
+            ValueError: a summary before found so. T5X reads futures when it saves.
         """
+        if self._ended:
+            raise self._ended
         split = {}
         for name, metric in metrics.items():
             if self._groups and jnp.ndim(getattr(metric, "total", 0.0)):
@@ -204,12 +210,13 @@ class GuidedMetricsManager:
             for name, metric in jax.device_get(dict(metrics)).items()
             if name.startswith(tags.HYPERPARAMS)
         )
-        raise ValueError(
+        self._ended = ValueError(
             f"step {step}: each of the last {self._in_a_row} hypergradients, or its "
             f"guidance loss, is not finite, and MAX_SKIPPED={self._max_skipped}. λ is "
             f"where it was: {values}. Look at the guidance data, lower the learning rate "
             "or META_LEARNING_RATE, or set MAX_SKIPPED higher to train on with this λ"
         )
+        raise self._ended
 
 
 def _range(values: Any) -> str:

@@ -10,7 +10,15 @@ import gin
 import jax
 from t5x import trainer, utils
 
-from gbt_t5x import checks, guidance, layout, optimizers, ordering, summaries
+from gbt_t5x import (
+    checks,
+    guidance,
+    layout,
+    optimizers,
+    ordering,
+    run_folder,
+    summaries,
+)
 
 
 class GuidedTrainer(trainer.Trainer):
@@ -71,7 +79,8 @@ class GuidedTrainer(trainer.Trainer):
             ValueError: see `guidance.load_guidance_batches`; microbatches that do not
                 divide a batch; a period or number of batches below 1; data that is no
                 DatasetConfig; an optimizer that keeps no sensitivities for the next
-                training batch to use.
+                training batch to use; checkpoints in the run's folder that are of other
+                groups.
         """
         super().__init__(*args, **kwargs)
         definition = self._model.optimizer_def
@@ -82,6 +91,7 @@ class GuidedTrainer(trainer.Trainer):
             )
         self._optimizer: optimizers.GuidedOptimizer = definition
         groups = definition.group_names(self.train_state.params)
+        run_folder.check_groups(kwargs.get("summary_dir"), groups)
         layout.write(
             self.train_metrics_manager.summary_writer,
             definition.hyperparams,
@@ -312,7 +322,8 @@ def weight_metrics_computer() -> Any:
 
 def _of_t5x(parameter: str) -> Any:
     try:
-        value = gin.query_parameter(f"trainer.Trainer.{parameter}")
-    except ValueError:  # gin files do not set it
+        # By the class, which a gin file may import under any name.
+        bindings = gin.get_bindings(trainer.Trainer, resolve_references=False)
+    except ValueError:  # gin files do not name it
         return None
-    return copy.deepcopy(value)  # so gin resolves references
+    return copy.deepcopy(bindings.get(parameter))  # so gin resolves references

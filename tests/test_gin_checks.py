@@ -148,6 +148,15 @@ def test_microbatches_are_those_of_t5xs_trainer(number, user_file):
         assert user_file(*lines, ask=trainer.microbatches) == number
 
 
+@pytest.mark.parametrize("first", ["t5x_trainer.Trainer.num_microbatches = 4", ""])
+def test_t5xs_trainer_may_have_another_name(first, user_file):
+    """Gin keeps the first that it meets."""
+    imported = "from t5x import trainer as t5x_trainer"
+    lines = ["from __gin__ import dynamic_registration", imported, first, MODEL, RUN]
+    lines += ["t5x_trainer.Trainer.num_microbatches = 2", GUIDANCE, RATE]
+    assert user_file(*lines, ask=trainer.microbatches) == 2
+
+
 @pytest.mark.parametrize("guided", [GUIDANCE, NEXT_BATCH])
 def test_weight_metrics_are_those_of_t5xs_trainer(guided, user_file):
     imported = ("from __gin__ import dynamic_registration", "from t5x import trainer")

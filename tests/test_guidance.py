@@ -129,6 +129,23 @@ def test_batch_that_does_not_divide_into_microbatches():
         make_trainer(guidance_dataset_cfg=cfg, num_microbatches=4)
 
 
+def test_batch_that_does_not_divide_over_devices():
+    """T5X's own error does not say which batch it is."""
+
+    class OnSixteenDevices:
+        def get_data_layout(self, batch_size):
+            raise ValueError(f"batch size {batch_size} does not divide over 16 devices")
+
+    cfgs = (tiny.dataset_cfg("guidance", 4), tiny.dataset_cfg("train", 16))
+    with pytest.raises(ValueError, match="GUIDANCE_BATCH_SIZE=4: batch .* Set it to a"):
+        guidance.load_guidance_batches(
+            *cfgs,
+            num_batches=1,
+            partitioner=OnSixteenDevices(),
+            model=tiny.make_model(tiny.guided()),
+        )
+
+
 @pytest.mark.parametrize(
     ("train", "held_out", "overlap"),
     [

@@ -18,6 +18,7 @@ from t5x import utils
 from gbt_t5x import checksums, integrity, run_folder
 import gin_runs
 import saved_run
+import tiny
 
 DATA_FILE = "state/ocdbt.process_0/d/*"
 DATASET_FILE = "dataset/*.data*"
@@ -343,3 +344,35 @@ def test_sensitivities_in_another_dtype_are_refused(tmp_path):
     assert step == 4
     kept = jax.tree.leaves(state._optimizer.state.sensitivity)
     assert all(x.dtype == jnp.bfloat16 for x in kept)
+
+
+def test_a_run_goes_on_with_its_groups_alone(model_dir, tmp_path):
+    """λ is in the order of their names, which no checkpoint has."""
+    run_folder.check_groups(str(model_dir), ["decoder", "encoder"])
+    run_folder.check_groups(str(model_dir), ["decoder", "encoder"])
+    message = (
+        r"have 2 groups of parameters, decoder, encoder among them, and this run has 3, "
+        r"attention, mlp, rest among them: set GROUPS as it was, or MODEL_DIR"
+    )
+    with pytest.raises(ValueError, match=message):
+        run_folder.check_groups(str(model_dir), ["attention", "mlp", "rest"])
+    with pytest.raises(ValueError, match="2 groups .*, no other among them"):
+        run_folder.check_groups(str(model_dir), ["decoder", "encoder", "rest"])
+    run_folder.check_groups(str(model_dir), ["decoder", "encoder"])
+
+    fresh = tmp_path / "fresh"  # nothing is learned there yet
+    for names in (["a", "b"], ["c", "d"]):
+        run_folder.check_groups(str(fresh), names)
+    assert (fresh / "groups.json").read_text() == '["c", "d"]'
+    for folder, names in ((None, ["a"]), (str(tmp_path / "no_groups"), [])):
+        run_folder.check_groups(folder, names)
+    assert not (tmp_path / "no_groups").exists()
+
+
+def test_the_trainer_compares_its_groups(model_dir, monkeypatch):
+    """That of train, T5X's too, has MODEL_DIR by the name summary_dir."""
+    compared = []
+    monkeypatch.setattr(run_folder, "check_groups", lambda *args: compared.append(args))
+    definition = tiny.guided(groups=(("encoder", "encoder/.*"), ("rest", ".*")))
+    with tiny.make_trainer(definition, summary_dir=str(model_dir)):
+        assert compared == [(str(model_dir), ["encoder", "rest"])]

@@ -190,6 +190,15 @@ def test_so_many_in_a_row_end_the_run(of_summaries, total, fails_at):
     assert fails_at in (None, step)
 
 
+def test_the_next_summary_raises_what_nobody_read():
+    """T5X reads the futures of summaries when it saves, and a run may never save."""
+    manager = summaries.GuidedMetricsManager(_Manager(), [], max_skipped=4)
+    metrics = summary_of([True] * 4, {"alpha": 1.25})
+    manager.write_metrics_summary(metrics, 4, 4)
+    with pytest.raises(ValueError, match="step 4: each of the last 4"):
+        manager.write_metrics_summary(metrics, 8, 4)
+
+
 def test_the_run_ends_with_the_error_and_without_another_checkpoint(
     tmp_path, monkeypatch
 ):

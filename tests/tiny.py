@@ -92,11 +92,16 @@ def dataset_cfg(split: str, batch_size: int = 8, **changes: Any) -> utils.Datase
 
 
 def guided(
-    hyperparams=("alpha", "beta1"), meta_learning_rate: float = 0.01, beta1: Any = 0.5
+    hyperparams=("alpha", "beta1"),
+    meta_learning_rate: float = 0.01,
+    beta1: Any = 0.5,
+    groups: Any = None,
 ) -> optimizers.GuidedOptimizer:
     """Guided Adafactor. beta1 = 0.5 and alpha = 1 are exact in float32."""
     base = adafactor.Adafactor(beta1=beta1, min_dim_size_to_factor=8)
-    return optimizers.GuidedOptimizer(base, hyperparams, meta_learning_rate)
+    return optimizers.GuidedOptimizer(
+        base, hyperparams, meta_learning_rate, groups=groups
+    )
 
 
 def make_model(
@@ -130,6 +135,7 @@ def make_trainer(
     learning_rate: float = 0.01,
     num_microbatches: int | None = None,
     eval_names: Sequence[str] = (),
+    summary_dir: str | None = None,
     **kwargs: Any,
 ):
     """A trainer whose parameters do not depend on `seed`, which is that of dropout."""
@@ -148,7 +154,7 @@ def make_trainer(
         train_state=initializer.from_scratch(jax.random.PRNGKey(1)),
         partitioner=partitioner,
         eval_names=eval_names,
-        summary_dir=None,
+        summary_dir=summary_dir,
         train_state_axes=initializer.train_state_axes,
         rng=jax.random.PRNGKey(seed),
         learning_rate_fn=lambda step: jnp.float32(learning_rate),
