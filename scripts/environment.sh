@@ -55,7 +55,10 @@ install() {
         )): see .venv/install.log, then run this again"
 }
 
-# Neither can be mended in place. A .venv without stamp is the user's own, and is kept.
+if [[ -e .venv && ! -e $stamp ]]; then
+    fail ".venv was not made by this script, and stays: move it away, and run this again"
+fi
+# Neither can be mended in place.
 if [[ -e $stamp && "$(line 3)" != "$place" ]] && ! has_t5x; then
     say "removing .venv: its install did not finish, or it was copied from elsewhere"
     rm -rf .venv

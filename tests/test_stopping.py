@@ -8,6 +8,7 @@ import orbax.checkpoint as ocp
 import pytest
 from t5x import trainer
 
+from gbt_t5x.studies import runs
 import gin_runs
 
 actions = pytest.importorskip("t5x.actions", reason="T5X has no such module")
@@ -82,6 +83,37 @@ def test_a_signal_breaks_an_evaluation_off(tmp_path, monkeypatch):
     with pytest.raises(SystemExit):
         gin_runs.train(GIN_FILE, tmp_path, *STEPS, "EVAL_PERIOD = 3")
     assert folders(tmp_path) == ["checkpoint_0", "checkpoint_3"]
+
+
+def test_an_evaluation_that_was_broken_off_is_made_on_the_next_start(
+    tmp_path, monkeypatch, capfd
+):
+    """Of the last step too, after which nothing is left to train."""
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    bindings = (*STEPS, "EVAL_PERIOD = 1", "CHECKPOINT_PERIOD = 1")
+    gin_runs.train(GIN_FILE, whole, *bindings, "TRAIN_STEPS = 2")
+    expected = runs.read_run(whole).loss
+    assert [*expected] == [1, 2]
+
+    evaluate = trainer.Trainer.eval
+
+    def interrupted(self, batch_iters):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(self, batch_iters)
+
+    for last in (1, 2):
+        of_run = (GIN_FILE, stopped, *bindings, f"TRAIN_STEPS = {last}")
+        with monkeypatch.context() as patched:
+            patched.setattr(trainer.Trainer, "eval", interrupted)
+            with pytest.raises(SystemExit):
+                gin_runs.train(*of_run)
+        assert (stopped / "evaluating").read_text() == str(last)
+        gin_runs.train(*of_run)
+        assert f"step {last}: its evaluation was broken off" in capfd.readouterr().err
+        assert runs.read_run(stopped).loss == {s: expected[s] for s in range(1, last + 1)}
+        assert not (stopped / "evaluating").exists()
+    gin_runs.train(*of_run)
+    assert "broken off" not in capfd.readouterr().err
 
 
 def test_a_second_signal_ends_the_process_at_once():

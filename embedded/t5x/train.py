@@ -164,6 +164,7 @@ def train(
         saver=_saver(checkpoint_cfg, model_dir, shapes, partitioner, train_iter),
         save_cfg=checkpoint_cfg.save,
         evaluations=training_loop.Evaluations(
+            model_dir,
             trainer,
             eval_datasets,
             evaluator,

@@ -354,4 +354,7 @@ class Trainer:
             futures[name] = manager.write_metrics_summary(
                 metrics, int(self.train_state.step), num_steps
             )
-        return {name: future.result() for name, future in futures.items()}
+        summaries = {name: future.result() for name, future in futures.items()}
+        for name in summaries:  # a run that is killed does not repeat them
+            self.eval_metrics_managers[name].summary_writer.flush()
+        return summaries

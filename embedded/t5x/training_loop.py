@@ -4,11 +4,13 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
+import os
 import signal
 import time
 from typing import Any
 
 from clu.data import dataset_iterator
+import jax
 from t5x import (
     actions as actions_lib,
     checkpoints,
@@ -66,6 +68,9 @@ class Run:
     def train(self) -> signal.Signals | None:
         """Trains to the end, or until an action or a signal stops it: that signal."""
         with signals.Stop(self._stop) as stop:
+            if self.eval_period and self.evaluations.lacks(self.step):
+                progress_lib.say(f"step {self.step}: its evaluation was broken off")
+                stop.unless_received(lambda: self.evaluations.run(self.step))
             while self.step < self.total_steps and not self.trainer.stop_training:
                 self._one_period(stop)
             if self.trainer.stop_training:
@@ -90,9 +95,12 @@ class Run:
         done = self.step - self.first_step
         end = min(self.first_step + (done // chunk + 1) * chunk, self.total_steps)
         self._train_until(end)
+        evaluates = self._due(self.eval_period)
+        if evaluates:
+            self.evaluations.announce(self.step)  # before it can be resumed from
         if self._due(self._save_period):
             self.save()
-        if self._due(self.eval_period):
+        if evaluates:
             stop.unless_received(lambda: self.evaluations.run(self.step))
 
     def _due(self, period: int) -> bool:
@@ -142,8 +150,12 @@ class Run:
 
 @dataclasses.dataclass
 class Evaluations:
-    """Evaluation with teacher forcing, and by decoding or scoring."""
+    """Evaluation with teacher forcing, and by decoding or scoring.
 
+    A file in the run's folder names the step whose evaluation is not written yet.
+    """
+
+    model_dir: str
     trainer: trainer_lib.Trainer
     eval_datasets: dict[str, tf.data.Dataset]
     evaluator: eval_lib.InferenceEvaluator | None
@@ -155,6 +167,27 @@ class Evaluations:
     def __post_init__(self):
         self._compiled = False
         self._metrics: concurrent.futures.Future | None = None
+        self._announced = os.path.join(self.model_dir, "evaluating")
+
+    def announce(self, step: int) -> None:
+        """Says that a step is about to be evaluated, until `run` has done it."""
+        if jax.process_index() == 0:
+            new = f"{self._announced}.tmp"
+            with open(new, "w", encoding="utf-8") as f:
+                f.write(str(step))
+            os.replace(new, self._announced)
+
+    def lacks(self, step: int) -> bool:
+        """Whether a step was to be evaluated, and was not."""
+        try:
+            with open(self._announced, encoding="utf-8") as f:
+                return f.read() == str(step)
+        except FileNotFoundError:
+            return False
+
+    def _written(self, step: int) -> None:
+        if jax.process_index() == 0 and self.lacks(step):
+            os.remove(self._announced)
 
     def run(self, step: int) -> None:
         """Evaluates. Metrics of decoded text are computed while training goes on."""
@@ -174,6 +207,7 @@ class Evaluations:
             self.progress.eval(step, name, summary)
         self.actions.run("TRAIN_EVAL", trainer, summaries)
         if not self.evaluator:
+            self._written(step)
             return
         started = time.time()
         metrics = self.evaluator.evaluate(trainer.train_state, self.train_state_axes)
@@ -183,6 +217,7 @@ class Evaluations:
 
         def report(future: concurrent.futures.Future) -> None:
             if not future.exception():
+                self._written(step)
                 progress_lib.say_metrics(step, future.result())
 
         metrics.add_done_callback(report)
