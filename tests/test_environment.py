@@ -145,6 +145,20 @@ def test_a_failed_install_is_one_line_and_begins_anew(environment, tmp_path):
     assert "removing .venv: its install did not finish" in result.stdout
 
 
+def test_an_environment_of_the_users_stays(environment, tmp_path):
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    mine = tmp_path / ".venv" / "bin" / "mine"
+    mine.touch()
+    for _ in range(2):
+        result, lists = environment()
+        assert result.returncode == 1 and not lists
+        assert result.stderr == (
+            "environment: .venv was not made by this script, and stays: move it away, and "
+            "run this again\n"
+        )
+        assert [p.name for p in tmp_path.rglob(".venv/**/*")] == ["bin", "mine"]
+
+
 def test_packages_are_compiled_where_python_would_not_keep_it(
     environment, tmp_path, monkeypatch
 ):

@@ -1,8 +1,10 @@
 """Predictions and scores as JSON lines."""
 
+import fcntl
 import functools
 import pathlib
 import re
+import shutil
 import time
 
 import gin
@@ -173,6 +175,10 @@ def test_shards_cover_all_examples_once(checkpoint, whole, tmp_path):
             {"model": text_runs.make_model("seqio.ByteVocabulary.extra_ids = 10")},
             "set VOCABULARY to the task's",
         ),
+        (
+            {"output_vocab_feature_name": "target"},
+            "output_vocab_feature_name='target': task tiny_texts has inputs, targets",
+        ),
     ],
 )
 def test_wrong_settings_are_refused(checkpoint, tmp_path, changes, message):
@@ -186,6 +192,59 @@ def test_chunks_of_other_settings_are_refused(checkpoint, tmp_path, chunks):
         infer(checkpoint, tmp_path)
     with pytest.raises(ValueError, match=r"'infer.checkpoint_period': \(2, 1\)"):
         infer(checkpoint, tmp_path, checkpoint_period=2)
+
+
+@text_runs.embedded_only
+def test_results_of_other_settings_are_refused_and_stay(checkpoint, whole, tmp_path):
+    folder = shutil.copytree(whole.parent, tmp_path / "done")
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(
+        ValueError,
+        match=r"00001 is complete, .*'infer.checkpoint_period': \(2, 1\).*delete \S+ED,",
+    ):
+        infer(checkpoint, folder, checkpoint_period=2)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+    (folder / f"{whole.name}.COMPLETED").write_text("")  # as T5X does
+    assert (
+        infer(checkpoint, folder, checkpoint_period=2).read_bytes() == files[whole.name]
+    )
+
+
+@text_runs.embedded_only
+def test_settings_that_made_no_chunk_may_be_corrected(
+    checkpoint, whole, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patched:
+        patched.setattr(utils, "get_infer_fn", lambda *_: list)  # fails when used
+        with pytest.raises(TypeError):
+            infer(checkpoint, tmp_path, checkpoint_period=2)
+    (settings,) = tmp_path.glob("tmp-*/*-settings.json")
+    settings.write_text(settings.read_text()[:9])
+    assert infer(checkpoint, tmp_path).read_bytes() == whole.read_bytes()
+
+
+@text_runs.embedded_only
+def test_a_second_process_writes_nothing(checkpoint, whole, tmp_path, chunks):
+    with pytest.raises(KeyboardInterrupt):
+        infer(checkpoint, tmp_path)
+    (settings,) = tmp_path.glob("tmp-*/*-settings.json")
+    with open(settings) as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="another process writes .*00000-of-00001"):
+            infer(checkpoint, tmp_path)
+        assert chunks == [0, 1]
+    assert infer(checkpoint, tmp_path).read_bytes() == whole.read_bytes()
+
+
+@text_runs.embedded_only
+def test_a_mixture_of_which_a_task_lacks_the_split_is_refused(checkpoint, tmp_path):
+    other = small_tasks.task("no_test_split", ["a"], register=True).name
+    assert "test" not in seqio.get_mixture_or_task(other).splits
+    cfg = text_runs.dataset_cfg(
+        "test", mixture_or_task_name=seqio.Mixture("m", [text_runs.TASK, other], 1.0)
+    )
+    with pytest.raises(ValueError, match="task no_test_split has the splits"):
+        infer(checkpoint, tmp_path, dataset_cfg=cfg)
 
 
 IMPORTS = ["from __gin__ import dynamic_registration", "from t5x import decoding"]

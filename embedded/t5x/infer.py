@@ -4,11 +4,12 @@ python -m t5x.infer --gin_file=FILE --gin.CHECKPOINT_PATH=\"/tmp/run/checkpoint_
     --gin.INFER_OUTPUT_DIR=\"/tmp/predictions\" --gin.NAME=VALUE
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
 import dataclasses
+import fcntl
 import functools
 import glob
-import itertools
 import json
 import os
 import shutil
@@ -18,7 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import seqio
-from t5x import gin_utils, models, partitioning, progress as progress_lib, utils
+from t5x import (
+    datasets,
+    gin_utils,
+    models,
+    partitioning,
+    progress as progress_lib,
+    utils,
+)
 from t5x.checks import Count, LocalFolder, Seed, Whole, checked
 import tensorflow as tf
 
@@ -72,9 +80,10 @@ def infer(
         file_extension: of the results.
 
     Raises:
-        ValueError: an unknown mode; no task_feature_lengths; a task lacks the split; the
-            vocabularies are not the model's; there is no such checkpoint, or its
-            parameters are not the model's; a stopped run had other settings.
+        ValueError: an unknown mode; no task_feature_lengths; a task lacks the split, or
+            the feature that predictions are in; the vocabularies are not the model's;
+            there is no such checkpoint, or its parameters are not the model's; output_dir
+            has results of other settings, or another process writes them.
     """
     if dataset_cfg.task_feature_lengths is None:
         raise ValueError("set TASK_FEATURE_LENGTHS: inference cuts and pads to them")
@@ -85,9 +94,35 @@ def infer(
         )
     utils.verify_matching_vocabs(dataset_cfg, model)
     tasks = utils.get_tasks_with_split(dataset_cfg)
+    _check_tasks(tasks, dataset_cfg, output_vocab_feature_name)
     path = utils.restore_path(restore_checkpoint_cfg)
     if not path:
         raise ValueError("set CHECKPOINT_PATH to a checkpoint_STEP folder")
+    batch_size = dataset_cfg.batch_size
+    dtype = restore_checkpoint_cfg.dtype
+    settings = _bound_settings() | {
+        "RestoreCheckpointConfig.path": os.path.abspath(path),
+        "RestoreCheckpointConfig.dtype": dtype and jnp.dtype(dtype).name,
+        "infer.mode": mode,
+        "infer.checkpoint_period": checkpoint_period,
+        "DatasetConfig.split": dataset_cfg.split,
+        "DatasetConfig.batch_size": batch_size,
+        "DatasetConfig.seed": dataset_cfg.seed,
+        "TASK_FEATURE_LENGTHS": dict(dataset_cfg.task_feature_lengths),
+    }
+    shard_name = f"{shard_id:05}-of-{num_shards:05}"
+    task_runs = {
+        task: _TaskRun(
+            output=os.path.join(
+                output_dir, f"{task.name}-{mode}.{file_extension}-{shard_name}"
+            ),
+            chunk_dir=os.path.join(output_dir, f"tmp-{task.name}-{shard_name}"),
+            settings=json.loads(json.dumps(settings)),
+        )
+        for task in tasks
+    }
+    for run in task_runs.values():
+        run.check()
     if shard_id == 0:
         summarize_config_fn(output_dir, None, 0)
     os.makedirs(output_dir, exist_ok=True)
@@ -112,7 +147,6 @@ def infer(
         )
         return written, converter(ds, dataset_cfg.task_feature_lengths)
 
-    batch_size = dataset_cfg.batch_size
     spec = datasets_of(tasks[0])[1].element_spec
     shapes = {name: (batch_size, *s.shape) for name, s in spec.items()}
     initializer = utils.TrainStateInitializer(
@@ -133,35 +167,37 @@ def infer(
             path, restore_checkpoint_cfg, fallback_init_rng
         ),
     )
-    dtype = restore_checkpoint_cfg.dtype
-    for task in tasks:
-        shard_name = f"{shard_id:05}-of-{num_shards:05}"
-        run = _TaskRun(
-            output=os.path.join(
-                output_dir, f"{task.name}-{mode}.{file_extension}-{shard_name}"
-            ),
-            chunk_dir=os.path.join(output_dir, f"tmp-{task.name}-{shard_name}"),
-            settings=_bound_settings()
-            | {
-                "RestoreCheckpointConfig.path": os.path.abspath(path),
-                "RestoreCheckpointConfig.dtype": dtype and jnp.dtype(dtype).name,
-                "infer.mode": mode,
-                "infer.checkpoint_period": checkpoint_period,
-                "DatasetConfig.split": dataset_cfg.split,
-                "DatasetConfig.batch_size": batch_size,
-                "DatasetConfig.seed": dataset_cfg.seed,
-                "TASK_FEATURE_LENGTHS": dict(dataset_cfg.task_feature_lengths),
-            },
-        )
+    for task, run in task_runs.items():
         if run.is_done():
             continue
-        run.begin()
         to_lines = functools.partial(
             _json_lines, mode, task.output_features[output_vocab_feature_name].vocabulary
         )
         chunk_size = checkpoint_period * batch_size
-        _write_chunks(run, *datasets_of(task), chunk_size, infer_fn, to_lines)
-        run.finish(merge_chunked_results)
+        with run.locked():
+            if not run.is_done():  # by another process
+                number = _write_chunks(
+                    run, *datasets_of(task), chunk_size, infer_fn, to_lines
+                )
+                run.finish(number, merge_chunked_results)
+
+
+def _check_tasks(
+    tasks: Sequence[seqio.Task], cfg: utils.DatasetConfig, feature: str
+) -> None:
+    """Raises ValueError for a task without the split, or without the feature."""
+    found = {task.name for task in tasks}
+    for task in seqio.get_subtasks(datasets.get_task_or_mixture(cfg)):
+        if task.name not in found:
+            raise ValueError(
+                f"task {task.name} has the splits {sorted(task.splits)}, not "
+                f"{cfg.split!r}: set MIXTURE_OR_TASK_NAME or DatasetConfig.split"
+            )
+        if feature not in task.output_features:
+            raise ValueError(
+                f"infer.output_vocab_feature_name={feature!r}: task {task.name} has "
+                f"{', '.join(task.output_features)}"
+            )
 
 
 def _bound_settings() -> dict[str, str]:
@@ -175,7 +211,13 @@ def _bound_settings() -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class _TaskRun:
-    """Files of one task's results."""
+    """Files of one task's results.
+
+    Attributes:
+        output: where the lines go.
+        chunk_dir: has a file for each chunk, and the settings that they depend on.
+        settings: those, as JSON gives them back.
+    """
 
     output: str
     chunk_dir: str
@@ -185,59 +227,86 @@ class _TaskRun:
         name = os.path.basename(self.output)
         return os.path.join(self.chunk_dir, f"{name}-chunk{index:05}")
 
-    def is_done(self) -> bool:
-        """Whether an earlier run wrote the results; says so."""
-        marker = f"{self.output}.COMPLETED"
-        if os.path.exists(marker):
-            chunks = f"{self.chunk(0)[:-5]}*"
-            kept = f" and {chunks}" if glob.glob(chunks) else ""
-            progress_lib.say(
-                f"{self.output} is complete; delete {marker}{kept} to redo it"
-            )
-        return os.path.exists(marker)
+    def _has_chunks(self) -> bool:
+        return bool(glob.glob(f"{glob.escape(self.chunk(0)[:-5])}{'[0-9]' * 5}"))
+
+    @property
+    def _marker(self) -> str:
+        return f"{self.output}.COMPLETED"
 
     @property
     def _settings_file(self) -> str:
         name = os.path.basename(self.output)
         return os.path.join(self.chunk_dir, f"{name}-settings.json")
 
-    def begin(self) -> None:
-        """Makes the folder of chunks, which keeps the settings that they depend on.
+    def is_done(self) -> bool:
+        """Whether an earlier run wrote the results; says so."""
+        if os.path.exists(self._marker):
+            kept = f" and {self.chunk(0)[:-5]}*" if self._has_chunks() else ""
+            progress_lib.say(
+                f"{self.output} is complete; delete {self._marker}{kept} to redo it"
+            )
+        return os.path.exists(self._marker)
 
-        Raises:
-            ValueError: the chunks there were made with other settings.
-        """
-        path = self._settings_file
-        settings = json.loads(json.dumps(self.settings))
-        if not os.path.exists(path):
-            os.makedirs(self.chunk_dir, exist_ok=True)
-            _write_atomically(path, [json.dumps(settings)])
+    def check(self) -> None:
+        """Raises ValueError if what is there was made with other settings."""
+        if os.path.exists(self._marker):
+            path, found = self._marker, f"{self.output} is complete"
+            remedy = f"delete {self._marker}"
+        elif self._has_chunks():
+            path, remedy = self._settings_file, "delete the folder"
+            found = f"a run that was stopped left chunks in {self.chunk_dir}"
+        else:
+            return
         with open(path) as f:
-            before = json.load(f)
+            text = f.read()
+        before = json.loads(text) if text else self.settings  # T5X writes none
         changed = {
-            k: (settings.get(k), before.get(k))
-            for k in settings | before
-            if settings.get(k) != before.get(k)
+            k: (self.settings.get(k), before.get(k))
+            for k in {**self.settings, **before}
+            if self.settings.get(k) != before.get(k)
         }
         if changed:
             raise ValueError(
-                f"a run that was stopped left chunks in {self.chunk_dir}, with other "
-                f"settings (now, then): {changed}; restore those, delete the folder, or "
-                "set INFER_OUTPUT_DIR to another"
+                f"{found}, with other settings (now, then): {changed}; restore those, "
+                f"{remedy}, or set INFER_OUTPUT_DIR to another"
             )
 
-    def finish(self, merge: bool) -> None:
-        """Joins the chunks if `merge`, and marks the results as complete."""
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """No other process writes the same results meanwhile.
+
+        Raises:
+            ValueError: one does, or there are chunks of other settings.
+        """
+        os.makedirs(self.chunk_dir, exist_ok=True)
+        with open(self._settings_file, "a+") as f:
+            try:
+                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as e:
+                raise ValueError(
+                    f"another process writes {self.output}: wait until it has ended, or "
+                    "set INFER_OUTPUT_DIR to another folder"
+                ) from e
+            except OSError as e:
+                progress_lib.say(f"{f.name} cannot be locked ({e}): use one process")
+            self.check()
+            if not self._has_chunks():
+                f.truncate(0)
+                f.write(json.dumps(self.settings))
+                f.flush()
+            yield
+
+    def finish(self, number: int, merge: bool) -> None:
+        """Joins so many chunks if `merge`, and marks the results as complete."""
+        chunks = [self.chunk(i) for i in range(number)]
         if merge:
-            names = (self.chunk(i) for i in itertools.count())
-            chunks = list(itertools.takewhile(os.path.exists, names))
             with open(f"{self.output}.tmp", "wb") as merged:
                 for path in chunks:
                     with open(path, "rb") as f:
                         shutil.copyfileobj(f, merged)
             os.replace(f"{self.output}.tmp", self.output)
-        with open(f"{self.output}.COMPLETED", "w"):
-            pass
+        _write_atomically(self._marker, [json.dumps(self.settings)])
         if merge:
             for path in [*chunks, self._settings_file]:
                 os.remove(path)
@@ -252,8 +321,11 @@ def _write_chunks(
     chunk_size: int,
     infer_fn: Callable,
     to_lines: Callable[[Mapping[str, Any], Any], Iterator[str]],
-) -> None:
+) -> int:
     """Decodes every chunk of examples that has no file, and writes it.
+
+    Returns:
+        How many chunks there are.
 
     Raises:
         ValueError: there are no examples.
@@ -280,6 +352,7 @@ def _write_chunks(
         examples = {name: array.numpy() for name, array in examples.items()}
         _write_atomically(run.chunk(i), to_lines(examples, result))
     progress.close()
+    return len(sizes)
 
 
 def _json_lines(
