@@ -37,6 +37,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 from babel.messages import mofile, pofile
+from etils import epath
 import numpy as np
 from sklearn.feature_extraction import text as features
 import tqdm
@@ -246,7 +247,7 @@ def corpus(files: Sequence[pathlib.Path], language: str) -> Iterator[str]:
             else:
                 pairs[key] = pair
     of_split, reasons["like others"] = divide(list(pairs.values()))
-    folder = pathlib.Path(catalogues.folder(language))
+    folder = epath.Path(catalogues.folder(language))  # a bucket's too
     folder.mkdir(parents=True, exist_ok=True)
     for split, found in of_split.items():
         new = folder / f"{split}.tsv.new"

@@ -153,8 +153,8 @@ def test_an_environment_of_the_users_stays(environment, tmp_path):
         result, lists = environment()
         assert result.returncode == 1 and not lists
         assert result.stderr == (
-            "environment: .venv was not made by this script, and stays: move it away, and "
-            "run this again\n"
+            "environment: .venv was not made by this script, and stays: move it away, "
+            "and run this again\n"
         )
         assert [p.name for p in tmp_path.rglob(".venv/**/*")] == ["bin", "mine"]
 

@@ -183,7 +183,7 @@ class OrbaxCheckpointManagerInterface:
         """
         path = os.path.abspath(path)
         legacy = legacy_checkpoints.is_legacy(path)
-        has_position = legacy or os.path.isdir(os.path.join(path, "dataset"))
+        has_position = not legacy and os.path.isdir(os.path.join(path, "dataset"))
         if self._dataset_iterator and not has_position:
             of_another = "RestoreCheckpointConfig.restore_dataset = False"
             of_this = "SaveCheckpointConfig.save_dataset = False, as when it was saved"

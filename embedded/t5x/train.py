@@ -151,6 +151,8 @@ def train(
             f"the checkpoint is at step {first_step}, past total_steps={total_steps}"
         )
 
+    if total_steps == first_step:
+        progress_lib.say(f"step {first_step} of {total_steps}: nothing to train")
     evaluator = _evaluator(
         infer_eval_dataset_cfg, inference_evaluator_cls, model, partitioner, model_dir
     )
