@@ -1,6 +1,6 @@
 # How the demos begin: each sources this, which ends it at arguments that it does not take.
 #
-# Provides: the repository as the current folder, .venv, and `python`.
+# Provides: the repository as the current folder, .venv, `python`, and `train`.
 for argument; do
     if [[ $argument != --gin.*=* ]]; then
         sed -n '/^# /,/^set /s/^# \{0,1\}//p' "$0"
@@ -18,3 +18,19 @@ trap 'rm -rf "$compiled"' EXIT
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$compiled}
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=${JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS:-0.2}
 python=.venv/bin/python
+
+# train FOLDER ARGUMENT...: t5x.train in a new FOLDER; what is there is removed, once that went
+# well, and put back, if it did not.
+train() {
+    local folder=$1 before="$1.before"
+    if [[ -e $before ]]; then
+        rm -rf "${folder:?}" # of a start that was killed
+    elif [[ -e $folder ]]; then
+        mv "$folder" "$before"
+    fi
+    if ! $python -m t5x.train "${@:2}" --gin.MODEL_DIR="\"$folder\""; then
+        if [[ -e $before ]]; then rm -rf "${folder:?}" && mv "$before" "$folder"; fi
+        exit 1
+    fi
+    rm -rf "$before"
+}

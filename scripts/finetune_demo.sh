@@ -18,10 +18,10 @@ pretraining=1000 # steps
 finetuning=500
 
 for run in baseline guided; do
-    echo "== $run: gin/quickstart_$run.gin -> $runs/pretrained/$run (removed first)"
-    rm -rf "${runs:?}/pretrained/$run" "${runs:?}/finetuned/$run"
-    $python -m t5x.train --gin_file="gin/quickstart_$run.gin" \
-        --gin.TRAIN_STEPS=$pretraining --gin.MODEL_DIR="\"$runs/pretrained/$run\""
+    echo "== $run: gin/quickstart_$run.gin -> $runs/pretrained/$run (replaced)"
+    train "$runs/pretrained/$run" --gin_file="gin/quickstart_$run.gin" \
+        --gin.TRAIN_STEPS=$pretraining
+    rm -rf "${runs:?}/finetuned/$run"
 done
 
 for task in offline_kind offline_module offline_questions; do
@@ -29,10 +29,10 @@ for task in offline_kind offline_module offline_questions; do
         for ((repeat = 0; repeat < REPEATS; repeat++)); do
             folder="$runs/finetuned/$run/$task/$repeat"
             echo "== $task after $run: gin/quickstart_finetune_baseline.gin -> $folder"
-            $python -m t5x.train --gin_file=gin/quickstart_finetune_baseline.gin \
+            train "$folder" --gin_file=gin/quickstart_finetune_baseline.gin \
                 --gin.TRAIN_STEPS=$((pretraining + finetuning)) --gin.RANDOM_SEED="$repeat" \
                 --gin.INITIAL_CHECKPOINT_PATH="\"$runs/pretrained/$run/checkpoint_$pretraining\"" \
-                --gin.MIXTURE_OR_TASK_NAME="\"$task\"" "$@" --gin.MODEL_DIR="\"$folder\""
+                --gin.MIXTURE_OR_TASK_NAME="\"$task\"" "$@"
         done
     done
 done

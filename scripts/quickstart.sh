@@ -10,10 +10,8 @@ runs=$(realpath -m "${QUICKSTART_DIR:-$(dirname "${BASH_SOURCE[0]}")/../runs/qui
 . "$(dirname "${BASH_SOURCE[0]}")/demo.sh"
 
 for run in baseline guided recipe; do
-    echo "== $run: gin/quickstart_$run.gin -> $runs/$run (removed first)"
-    rm -rf "${runs:?}/$run"
-    $python -m t5x.train --gin_file="gin/quickstart_$run.gin" "$@" \
-        --gin.MODEL_DIR="\"$runs/$run\""
+    echo "== $run: gin/quickstart_$run.gin -> $runs/$run (replaced)"
+    train "$runs/$run" --gin_file="gin/quickstart_$run.gin" "$@"
 done
 
 echo "== report: $runs/report.png"

@@ -16,10 +16,9 @@ echo "== vocabulary of offline_$direction -> $GBT_T5X_DATA_DIR"
 $python scripts/train_vocabulary.py --task="offline_$direction" --overwrite
 
 for run in baseline guided; do
-    echo "== $run: ${files}_$run.gin -> $runs/$run (removed first)"
-    rm -rf "${runs:?}/$run"
-    $python -m t5x.train --gin_file="${files}_$run.gin" "$@" \
-        --gin.DIRECTION="\"$direction\"" --gin.MODEL_DIR="\"$runs/$run\""
+    echo "== $run: ${files}_$run.gin -> $runs/$run (replaced)"
+    train "$runs/$run" --gin_file="${files}_$run.gin" "$@" \
+        --gin.DIRECTION="\"$direction\""
     checkpoint=$(find "$runs/$run" -maxdepth 1 -name "checkpoint_*" | sort -V | tail -n 1)
     echo "== $run: test split, ${files}_eval.gin -> $runs/$run/test"
     $python -m t5x.eval --gin_file="${files}_eval.gin" \

@@ -36,6 +36,17 @@ def test_demos_know_what_they_take(name, argument, tmp_path):
     assert (tmp_path / DEMOS[name]).is_dir()
 
 
+def test_a_demo_that_fails_leaves_the_runs_of_before(tmp_path):
+    results = tmp_path / "baseline" / "checkpoint_3"
+    results.mkdir(parents=True)
+    for _ in range(2):
+        result = demo("quickstart", tmp_path, "--gin.TRAIN_STEP=3")
+        assert result.returncode == 1
+        assert "nothing refers to these macros: TRAIN_STEP, near" in result.stderr
+        assert [path.name for path in tmp_path.iterdir()] == ["baseline"]
+        assert results.is_dir()
+
+
 @pytest.mark.parametrize("repeats", ["two", "0", "-1"])
 def test_repeats_are_a_number(repeats, tmp_path):
     result = demo("finetune_demo", tmp_path, REPEATS=repeats)
