@@ -56,7 +56,7 @@ def load_guidance_batches(
     except ValueError as error:
         raise ValueError(
             f"GUIDANCE_BATCH_SIZE={guidance_cfg.batch_size}: {error}. Set it to a "
-            "multiple of the devices that data is divided over"
+            "multiple of the number of devices that data is divided over"
         ) from error
     with data_checks.reading(_tasks(guidance_cfg), guidance_cfg.split):
         dataset = utils.prepare_train_iter(

@@ -100,7 +100,9 @@ def check_groups(model_dir: str | None, groups: Sequence[str]) -> None:
 
 def _compare_groups(model_dir: str, groups: list[str]) -> None:
     path = os.path.join(model_dir, _GROUPS)
-    if integrity.steps(model_dir) and os.path.exists(path):
+    if integrity.steps(model_dir):
+        if not os.path.exists(path):
+            return  # of whichever groups the checkpoints are
         with open(path, encoding="utf-8") as f:
             saved = json.load(f)
         if saved != groups:

@@ -106,8 +106,7 @@ class Sensitivities:
         if not names:
             return {}
         parts = {"params": dict.fromkeys(names, params)}
-        if self._discount:
-            momentum = self._momentum(param_states)
+        if self._discount and (momentum := self._momentum(param_states)):
             parts["momentum"] = dict.fromkeys(names, momentum)
         return parts
 
@@ -152,7 +151,8 @@ class Sensitivities:
                 new = self._by_forward_mode(name, update, params, state, largest)
             seed = new_state.step * len(names) + i
             for part, z in rounding.quantize(new, self._dtype, seed).items():
-                kept.setdefault(part, {})[name] = z
+                if part in state.sensitivity:
+                    kept.setdefault(part, {})[name] = z
             largest = max(jax.tree.leaves(kept["params"][name]), key=lambda x: x.size)
         if self.closed:
             return kept | {"rate": jnp.asarray(hyper_params.learning_rate, float)}
@@ -181,10 +181,11 @@ class Sensitivities:
             return new_params, self._momentum(new_state.param_states)
 
         parts = ("params", "momentum")
+        kept = [state.sensitivity.get(part, {}).get(name, {}) for part in parts]
         discounted = jax.tree.map(
             # What is too large, or no number, begins anew.
             lambda z: jnp.where(jnp.abs(z) < _LARGEST, self._discount * z, 0.0),
-            rounding.dequantize(tuple(state.sensitivity[part][name] for part in parts)),
+            rounding.dequantize(tuple(kept)),
         )
         carry = (params, self._momentum(param_states))
         # Momentum may be kept in another dtype than Z.

@@ -61,7 +61,8 @@ fi
 # Neither can be mended in place.
 if [[ -e $stamp && "$(line 3)" != "$place" ]] && ! has_t5x; then
     say "removing .venv: its install did not finish, or it was copied from elsewhere"
-    rm -rf .venv
+    find .venv -mindepth 1 -maxdepth 1 ! -name installed -exec rm -rf {} +
+    rm -rf .venv # last the stamp, which says whose it is
 fi
 if [[ ! -x .venv/bin/python ]]; then
     python=${PYTHON:-python3}

@@ -21,7 +21,6 @@ for run in baseline guided; do
     echo "== $run: gin/quickstart_$run.gin -> $runs/pretrained/$run (replaced)"
     train "$runs/pretrained/$run" --gin_file="gin/quickstart_$run.gin" \
         --gin.TRAIN_STEPS=$pretraining
-    rm -rf "${runs:?}/finetuned/$run"
 done
 
 for task in offline_kind offline_module offline_questions; do
@@ -35,6 +34,10 @@ for task in offline_kind offline_module offline_questions; do
                 --gin.MIXTURE_OR_TASK_NAME="\"$task\"" "$@"
         done
     done
+done
+
+for folder in "$runs"/finetuned/*/*/*; do
+    if (($(basename "$folder") >= REPEATS)); then rm -rf "${folder:?}"; fi # of another start
 done
 
 echo "== pre-training: $runs/report.png"

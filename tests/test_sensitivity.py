@@ -209,7 +209,7 @@ def test_what_follows_from_the_state_is_not_kept(make_base, names, discount, kep
     assert ("rate" in state.sensitivity) == has_closed_form
 
 
-@pytest.mark.parametrize("discount", [None, 0.0])
+@pytest.mark.parametrize("discount", [None, 0.0, 0.5])
 @pytest.mark.parametrize("groups", [None, GROUPS], ids=["all", "groups"])
 @pytest.mark.parametrize(
     "make_base",

@@ -123,63 +123,65 @@ def infer(
     }
     for run in task_runs.values():
         run.check()
-    if shard_id == 0:
-        summarize_config_fn(output_dir, None, 0)
-    os.makedirs(output_dir, exist_ok=True)
+    todo = {task: run for task, run in task_runs.items() if not run.is_done()}
+    with contextlib.ExitStack() as locks:
+        for run in todo.values():
+            locks.enter_context(run.locked())
+        if shard_id == 0:
+            summarize_config_fn(output_dir, None, 0)
+        os.makedirs(output_dir, exist_ok=True)
 
-    converter = model.FEATURE_CONVERTER_CLS(pack=False)
-    shard = seqio.ShardInfo(index=shard_id, num_shards=num_shards)
+        converter = model.FEATURE_CONVERTER_CLS(pack=False)
+        shard = seqio.ShardInfo(index=shard_id, num_shards=num_shards)
 
-    def datasets_of(task: seqio.Task) -> tuple[tf.data.Dataset, tf.data.Dataset]:
-        """Single examples: what is written of them, and what the model reads."""
-        ds = task.get_dataset(
-            sequence_length=dataset_cfg.task_feature_lengths,
-            split=dataset_cfg.split,
-            shuffle=False,
-            num_epochs=1,
-            shard_info=shard,
-            use_cached=dataset_cfg.use_cached,
-            seed=dataset_cfg.seed,
-        )
-        # Beside their index: they may be none.
-        written = ds.enumerate().map(
-            lambda i, x: (i, {k: v for k, v in x.items() if k.endswith(_SUFFIX)})
-        )
-        return written, converter(ds, dataset_cfg.task_feature_lengths)
+        def datasets_of(task: seqio.Task) -> tuple[tf.data.Dataset, tf.data.Dataset]:
+            """Single examples: what is written of them, and what the model reads."""
+            ds = task.get_dataset(
+                sequence_length=dataset_cfg.task_feature_lengths,
+                split=dataset_cfg.split,
+                shuffle=False,
+                num_epochs=1,
+                shard_info=shard,
+                use_cached=dataset_cfg.use_cached,
+                seed=dataset_cfg.seed,
+            )
+            # Beside their index: they may be none.
+            written = ds.enumerate().map(
+                lambda i, x: (i, {k: v for k, v in x.items() if k.endswith(_SUFFIX)})
+            )
+            return written, converter(ds, dataset_cfg.task_feature_lengths)
 
-    spec = datasets_of(tasks[0])[1].element_spec
-    shapes = {name: (batch_size, *s.shape) for name, s in spec.items()}
-    initializer = utils.TrainStateInitializer(
-        None, model.get_initial_variables, shapes, partitioner
-    )
-    if shard_id == 0:
-        initializer.write_model_info(output_dir)
-    steps: dict[str, Callable] = {
-        "predict": model.predict_batch,
-        "predict_with_aux": model.predict_batch_with_aux,
-        "score": model.score_batch,
-    }
-    infer_fn = functools.partial(
-        utils.get_infer_fn(
-            steps[mode], batch_size, initializer.train_state_axes, partitioner
-        ),
-        train_state=initializer.restore_for_inference(
-            path, restore_checkpoint_cfg, fallback_init_rng
-        ),
-    )
-    for task, run in task_runs.items():
-        if run.is_done():
-            continue
-        to_lines = functools.partial(
-            _json_lines, mode, task.output_features[output_vocab_feature_name].vocabulary
+        spec = datasets_of(tasks[0])[1].element_spec
+        shapes = {name: (batch_size, *s.shape) for name, s in spec.items()}
+        initializer = utils.TrainStateInitializer(
+            None, model.get_initial_variables, shapes, partitioner
         )
-        chunk_size = checkpoint_period * batch_size
-        with run.locked():
-            if not run.is_done():  # by another process
-                number = _write_chunks(
-                    run, *datasets_of(task), chunk_size, infer_fn, to_lines
-                )
-                run.finish(number, merge_chunked_results)
+        if shard_id == 0:
+            initializer.write_model_info(output_dir)
+        steps: dict[str, Callable] = {
+            "predict": model.predict_batch,
+            "predict_with_aux": model.predict_batch_with_aux,
+            "score": model.score_batch,
+        }
+        infer_fn = functools.partial(
+            utils.get_infer_fn(
+                steps[mode], batch_size, initializer.train_state_axes, partitioner
+            ),
+            train_state=initializer.restore_for_inference(
+                path, restore_checkpoint_cfg, fallback_init_rng
+            ),
+        )
+        for task, run in todo.items():
+            to_lines = functools.partial(
+                _json_lines,
+                mode,
+                task.output_features[output_vocab_feature_name].vocabulary,
+            )
+            chunk_size = checkpoint_period * batch_size
+            number = _write_chunks(
+                run, *datasets_of(task), chunk_size, infer_fn, to_lines
+            )
+            run.finish(number, merge_chunked_results)
 
 
 def _check_tasks(
@@ -242,24 +244,28 @@ class _TaskRun:
     def is_done(self) -> bool:
         """Whether an earlier run wrote the results; says so."""
         if os.path.exists(self._marker):
-            kept = f" and {self.chunk(0)[:-5]}*" if self._has_chunks() else ""
-            progress_lib.say(
-                f"{self.output} is complete; delete {self._marker}{kept} to redo it"
-            )
+            progress_lib.say(f"{self.output} is complete; {self._remedy} to redo it")
         return os.path.exists(self._marker)
+
+    @property
+    def _remedy(self) -> str:
+        kept = f" and {self.chunk(0)[:-5]}*" if self._has_chunks() else ""
+        return f"delete {self._marker}{kept}"
 
     def check(self) -> None:
         """Raises ValueError if what is there was made with other settings."""
         if os.path.exists(self._marker):
             path, found = self._marker, f"{self.output} is complete"
-            remedy = f"delete {self._marker}"
+            remedy = self._remedy
         elif self._has_chunks():
             path, remedy = self._settings_file, "delete the folder"
             found = f"a run that was stopped left chunks in {self.chunk_dir}"
         else:
             return
-        with open(path) as f:
-            text = f.read()
+        text = ""
+        if os.path.exists(path):
+            with open(path) as f:
+                text = f.read()
         before = json.loads(text) if text else self.settings  # T5X writes none
         changed = {
             k: (self.settings.get(k), before.get(k))

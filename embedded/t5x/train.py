@@ -181,6 +181,7 @@ def train(
         progress=progress,
         first_step=first_step,
         total_steps=total_steps,
+        evaluates_first=run_eval_before_training,
     )
     with contextlib.closing(run):
         run.save()
@@ -188,8 +189,6 @@ def train(
             first = train_iter.peek_async()  # reads while the step compiles
             trainer.compile_train(datasets.zeros_batch(spec, partitioner))
             first.result()  # or what went wrong
-        if run_eval_before_training:
-            run.evaluations.run(first_step)
         stopped_by = run.train()
     if stopped_by:
         raise SystemExit(128 + stopped_by)

@@ -4,13 +4,12 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-import os
+import pathlib
 import signal
 import time
 from typing import Any
 
 from clu.data import dataset_iterator
-import jax
 from t5x import (
     actions as actions_lib,
     checkpoints,
@@ -59,6 +58,7 @@ class Run:
     progress: progress_lib.Progress
     first_step: int
     total_steps: int
+    evaluates_first: bool
 
     def __post_init__(self):
         self.step = self.first_step
@@ -68,8 +68,10 @@ class Run:
     def train(self) -> signal.Signals | None:
         """Trains to the end, or until an action or a signal stops it: that signal."""
         with signals.Stop(self._stop) as stop:
-            if self.eval_period and self.evaluations.lacks(self.step):
+            lacks = bool(self.eval_period) and self.evaluations.lacks(self.step)
+            if lacks:
                 progress_lib.say(f"step {self.step}: its evaluation was broken off")
+            if lacks or self.evaluates_first:
                 stop.unless_received(lambda: self.evaluations.run(self.step))
             while self.step < self.total_steps and not self.trainer.stop_training:
                 self._one_period(stop)
@@ -152,7 +154,7 @@ class Run:
 class Evaluations:
     """Evaluation with teacher forcing, and by decoding or scoring.
 
-    A file in the run's folder names the step whose evaluation is not written yet.
+    A file in the run's folder stands for each step whose evaluation is not written yet.
     """
 
     model_dir: str
@@ -167,27 +169,20 @@ class Evaluations:
     def __post_init__(self):
         self._compiled = False
         self._metrics: concurrent.futures.Future | None = None
-        self._announced = os.path.join(self.model_dir, "evaluating")
+
+    def _announced(self, step: int) -> pathlib.Path:
+        return pathlib.Path(self.model_dir, f"evaluating_{step}")
 
     def announce(self, step: int) -> None:
         """Says that a step is about to be evaluated, until `run` has done it."""
-        if jax.process_index() == 0:
-            new = f"{self._announced}.tmp"
-            with open(new, "w", encoding="utf-8") as f:
-                f.write(str(step))
-            os.replace(new, self._announced)
+        self._announced(step).touch()
 
     def lacks(self, step: int) -> bool:
         """Whether a step was to be evaluated, and was not."""
-        try:
-            with open(self._announced, encoding="utf-8") as f:
-                return f.read() == str(step)
-        except FileNotFoundError:
-            return False
+        return self._announced(step).exists()
 
     def _written(self, step: int) -> None:
-        if jax.process_index() == 0 and self.lacks(step):
-            os.remove(self._announced)
+        self._announced(step).unlink(missing_ok=True)
 
     def run(self, step: int) -> None:
         """Evaluates. Metrics of decoded text are computed while training goes on."""
