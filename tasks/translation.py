@@ -141,7 +141,7 @@ def _tokenize(dataset: tf.data.Dataset, output_features) -> tf.data.Dataset:
 
 
 def _drop_over_long(
-    dataset: tf.data.Dataset, output_features, sequence_length
+    dataset: tf.data.Dataset, output_features, sequence_length=None
 ) -> tf.data.Dataset:
     """Drops pairs that training would cut. Those for evaluation are kept, and cut."""
 

@@ -1,5 +1,7 @@
 """Data that a model cannot train on is an error that says what to set."""
 
+import functools
+import inspect
 import time
 
 import numpy as np
@@ -11,7 +13,13 @@ from t5x.examples.t5 import network
 import tensorflow as tf
 
 from gbt_t5x import data_checks
-from gbt_t5x.tasks import span_corruption, translation
+from gbt_t5x.tasks import (
+    catalogues as catalogues,
+    offline_translation as offline_translation,
+    span_corruption,
+    translation,
+    wmt19 as wmt19,
+)
 import small_tasks
 import text_runs
 
@@ -182,6 +190,30 @@ def test_no_pair_fits_the_lengths(split):
     task = pairs("pairs", small_tasks.TEXTS)
     refused(message, task, split=split, task_feature_lengths=lengths)
     verify(task, split=split, task_feature_lengths={"inputs": 9, "targets": 9})
+
+
+def test_without_lengths_what_is_not_decoded_is_not_read():
+    """As T5X's finetune.gin has it: seqio evaluates tasks with metrics alone."""
+
+    def cut(dataset, sequence_length):
+        return dataset.take(sequence_length["inputs"])
+
+    def accuracy(targets, predictions):
+        return {"accuracy": float(targets == predictions)}
+
+    steps = [small_tasks.copied, seqio.CacheDatasetPlaceholder(), cut]
+    task = functools.partial(small_tasks.task, preprocessors=steps)
+    verify(task("no_metrics", metric_fns=[]), task_feature_lengths=None)
+    with pytest.raises(TypeError):
+        verify(task("metrics", metric_fns=[accuracy]), task_feature_lengths=None)
+
+
+@pytest.mark.parametrize("name", ["wmt19_de_en", "offline_de_en", "catalogues_de_en"])
+def test_translation_takes_the_lengths_of_its_examples(name):
+    """As seqio asks of a task that is to be decoded without lengths."""
+    for step in seqio.TaskRegistry.get(name).preprocessors:
+        of_lengths = inspect.signature(step).parameters.get("sequence_length")
+        assert of_lengths is None or of_lengths.default is None, step
 
 
 def test_one_task_of_a_mixture_gives_nothing():

@@ -26,6 +26,12 @@ if "FAIL" in arguments:
     print("some lines", flush=True)
     what = "FAIL" if arguments["FAIL"] == "1" else arguments["FAIL"]
     sys.exit(f"error: set {what} to nothing")
+if "DIVERGE" in arguments:
+    print("some lines", flush=True)
+    sys.exit(
+        "FloatingPointError: the training loss is not finite before step 3\\n"
+        "  In call to configurable 'train' (<function train at 0x7f5c>)"
+    )
 if "KILL" in arguments:
     os.kill(os.getpid(), signal.SIGKILL)
 if "WAIT" in arguments and not os.path.exists("go_on"):
@@ -315,6 +321,20 @@ def test_what_an_earlier_try_printed_is_not_what_went_wrong(folder):
     failures = {}
     launch.train([killed], folder, failures=failures)
     assert failures[folder / "a/0"].startswith("signal 9 (Killed), no output ")
+
+
+def test_a_divergence_is_known_by_what_is_said_of_it(folder):
+    """On T5X gin says behind it where it was."""
+    failures = {}
+    diverges = launch.Variant("a", [], ["DIVERGE = 1"])
+    launch.train([diverges], folder, failures=failures)
+    problem = failures[folder / "a/0"]
+    assert "the training loss is not finite before step 3 (" in problem
+    assert launch.is_divergence(problem)
+    refused = "the derivative by learning_rate is not finite where a gradient is 0"
+    assert not launch.is_divergence(
+        f"status 1, ValueError: cannot learn alpha: {refused}"
+    )
 
 
 def test_a_run_of_other_contents_of_gin_files_is_an_error(folder, tmp_path):

@@ -133,6 +133,25 @@ def test_a_run_that_was_not_evaluated_is_an_error(tmp_path):
         runs.read_run(tmp_path)
 
 
+def test_a_run_without_its_last_evaluation_is_not_finished(tmp_path):
+    """As where T5X is killed in it, and started again."""
+    folder = write_run(tmp_path / "whole", {20: 1.5, 40: 1.0}, [1.0, 1.0])
+    assert runs.read_finished_run(folder).loss == runs.read_run(folder).loss
+    folder = write_run(tmp_path / "lacks", {20: 1.5}, [1.0, 1.0])
+    assert runs.read_run(folder).loss == {20: 1.5}
+    with pytest.raises(ValueError, match="lacks was trained to step 40, and its last ev"):
+        runs.read_finished_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("factor", "times"), [("8", 8), ("1_024.0", 1024), ("None", 1), ("'TOKENS'", 1)]
+)
+def test_a_loss_that_t5x_divided_is_in_nats_per_token(factor, times, tmp_path):
+    folder = write_run(tmp_path, {20: 0.5}, [1.0])
+    (folder / "config.gin").write_text(f"LOSS_NORMALIZING_FACTOR = {factor}\n")
+    assert runs.read_run(folder).loss == {20: 0.5 * times}
+
+
 def test_several_tasks_are_an_error(tmp_path):
     write_run(tmp_path, {20: 1.0}, [1.0])
     write(tmp_path / "training_eval" / "news", {20: {tags.LOSS: 0.5}})

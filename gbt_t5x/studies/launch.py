@@ -20,6 +20,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import signal
 import sys
 from typing import Any
@@ -29,7 +30,11 @@ from gbt_t5x.studies import commands, macros, processes
 
 STATE, LOG = "study.json", "log.txt"
 _DONE, _STARTED, _FAILED = "done", "started", "failed"
-_NOT_FINITE = "is not finite"  # as `actions`, `run_folder` and `summaries` end a run
+# As `actions`, `search`, `run_folder` and `summaries` say it; a setting may be refused
+# since a derivative is not finite.
+_NOT_FINITE = re.compile(
+    r"loss is not finite|is not finite, and (is not saved|MAX_SKIPPED)"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,7 +220,7 @@ def _run(
 
 def is_divergence(problem: str) -> bool:
     """Whether what went wrong with a run is that its loss or state was not finite."""
-    return _NOT_FINITE in problem
+    return bool(_NOT_FINITE.search(problem))
 
 
 def _is_mistake(problem: str, other: str) -> bool:
@@ -350,6 +355,8 @@ class _Planned:
             return self.name, seconds, "stopped"
         printed = log.read_bytes()[before:].decode(errors="replace")
         lines = printed.strip().splitlines() or ["no output"]
+        while lines[-1][:1].isspace():  # where gin was, which it adds to an error on T5X
+            lines.pop()
         how = f"status {status}"
         if status < 0:  # as by SIGKILL where memory runs out
             how = f"signal {-status} ({signal.strsignal(-status)})"

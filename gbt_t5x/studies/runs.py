@@ -28,6 +28,7 @@ Curves = Mapping[str, Curve]
 SPEED = "timing/steps_per_second"
 COMPILATION = "timing/compilation_seconds"  # at the step that a process begins with
 SCHEDULE = "SCHEDULE"  # macro of a run that replays what another learned
+_NUMBER = re.compile(r"\d[\d_]*(\.\d*)?(e[+-]?\d+)?")
 _KEEP_ALL = {event_accumulator.TENSORS: 0, event_accumulator.SCALARS: 0}
 
 
@@ -38,7 +39,7 @@ class Run:
     Attributes:
         folder: its MODEL_DIR.
         task: the evaluated task or mixture.
-        loss: development loss, per target token.
+        loss: development loss, in nats per target token.
         hyperparams: name -> values that the steps used, of those that the run learned;
             of groups the names are as `alpha/encoder`.
         learning_rate: T5X's schedule, which alpha multiplies; empty if not summarized.
@@ -51,6 +52,7 @@ class Run:
             it.
         seconds_per_step: median over the summaries after the first, or None.
         first_step: that of the checkpoint that it began from, or 0.
+        last_step: that of the last summary, or None.
     """
 
     folder: epath.Path
@@ -63,6 +65,7 @@ class Run:
     parameters: Mapping[str, str]
     seconds_per_step: float | None
     first_step: int
+    last_step: int | None
 
 
 def read_curves(folder: str | os.PathLike, tags: str) -> dict[str, Curve]:
@@ -142,6 +145,9 @@ def read_run(folder: str | os.PathLike) -> Run:
         if tag.startswith(EFFECTIVE)
     }
     settings = read_settings(path / "config.gin")
+    factor = settings.get("LOSS_NORMALIZING_FACTOR", "")
+    if _NUMBER.fullmatch(factor):  # T5X has divided the loss by it
+        loss = {step: float(factor) * value for step, value in loss.items()}
     if not effective and learning_rate and SCHEDULE not in settings:
         effective = {"": learning_rate}
     # The first summary has the start of the input pipeline in it.
@@ -161,7 +167,26 @@ def read_run(folder: str | os.PathLike) -> Run:
         parameters=_bound(path / "config.gin", r"[\w/]+(?:\.\w+)+"),
         seconds_per_step=statistics.median(1 / s for s in speeds) if speeds else None,
         first_step=min(train.get(COMPILATION, ()), default=0),
+        last_step=max(train.get(SPEED, ()), default=None),
     )
+
+
+def read_finished_run(folder: str | os.PathLike) -> Run:
+    """Reads a run that was evaluated at its last step.
+
+    T5X ends without that evaluation where a run is started again that was killed in it.
+
+    Raises:
+        ValueError: as `read_run`; it was not.
+    """
+    run = read_run(folder)
+    evaluated = max(run.loss)
+    if run.last_step is not None and evaluated < run.last_step:
+        raise ValueError(
+            f"{folder} was trained to step {run.last_step}, and its last evaluation, of "
+            f"step {evaluated}, is older: remove the folder, and run this again"
+        )
+    return run
 
 
 def read_seeds(folder: str | os.PathLike) -> list[Run]:

@@ -174,7 +174,7 @@ def _trial(
     if problem:
         loss = math.inf
     else:
-        loss = runs.last_value(runs.read_run(model_dir).loss)
+        loss = runs.last_value(runs.read_finished_run(model_dir).loss)
     if not problem and not math.isfinite(loss):
         loss, problem = math.inf, "the final development loss is not finite"
     seconds = launch.seconds(model_dir)

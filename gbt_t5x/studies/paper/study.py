@@ -236,7 +236,7 @@ class Study:
         for (row, model_dir), test in zip(seeded, tests, strict=True):
             found = scores.read_model(str(test)).values
             of_metric = {key: values[-1] for (_, key), values in found.items()}
-            loss = runs.last_value(runs.read_run(model_dir).loss)
+            loss = runs.last_value(runs.read_finished_run(model_dir).loss)
             yield {
                 **row,
                 "loss": loss,

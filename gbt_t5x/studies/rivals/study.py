@@ -118,7 +118,7 @@ def _trial(
     problem: str,
 ) -> scoring.Trial:
     try:
-        run = runs.read_run(model_dir)
+        run = runs.read_run(model_dir) if problem else runs.read_finished_run(model_dir)
     except ValueError:
         if not problem:
             raise
