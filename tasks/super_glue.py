@@ -22,7 +22,7 @@ from t5.data import glue_utils, postprocessors, preprocessors
 from t5.evaluation import metrics
 import tensorflow_datasets as tfds
 
-from gbt_t5x.tasks import text_to_text
+from gbt_t5x.tasks import in_one_order, text_to_text
 
 # As in `glue`. An example of ReCoRD has several answers, each of which makes one of its
 # 138,854 training examples. Of WSC's, 259 of 554 are for training.
@@ -46,6 +46,7 @@ def _add(name: str, guidance: int) -> None:
         f"super_glue/{name}:1.0.2",
         text_to_text.training_splits(guidance) | _EVALUATION,
         glue_utils.get_glue_text_preprocessor(config),
+        source=seqio.TfdsDataSource if name != "record" else in_one_order.TfdsInOneOrder,
         postprocess_fn=glue_utils.get_glue_postprocess_fn(config),
         metric_fns=glue_utils.get_super_glue_metric(name),
     )
@@ -58,6 +59,7 @@ def _add_wsc(guidance: int) -> None:
         data_set,
         text_to_text.training_splits(guidance),
         functools.partial(preprocessors.wsc_simple, correct_referent_only=True),
+        source=in_one_order.TfdsInOneOrder,
     )
     text_to_text.add_task(
         "guided_super_glue_wsc_eval",

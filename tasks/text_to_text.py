@@ -26,6 +26,7 @@ def add_task(
     splits: Mapping[str, str],
     to_text: Callable,
     *,
+    source: type[seqio.TfdsDataSource] = seqio.TfdsDataSource,
     postprocess_fn: Callable | None = None,
     metric_fns: Sequence[Callable] = (),
 ) -> None:
@@ -36,13 +37,15 @@ def add_task(
         tfds_name: `name/config:version` of TFDS.
         splits: split -> that of TFDS, or a slice of it.
         to_text: makes `inputs` and `targets`, texts, of a dataset of TFDS.
+        source: `in_one_order.TfdsInOneOrder` where `to_text` gives another number of
+            examples than it reads.
         postprocess_fn: makes what the metrics compare of a text.
         metric_fns: for evaluation.
     """
     feature = seqio.Feature(VOCABULARY, add_eos=True)
     seqio.TaskRegistry.add(
         name,
-        source=seqio.TfdsDataSource(tfds_name, splits=splits),
+        source=source(tfds_name, splits=splits),
         preprocessors=[
             to_text,
             *autograph.off(

@@ -13,7 +13,7 @@ import sacrebleu
 import seqio
 import tensorflow as tf
 
-from gbt_t5x.tasks import DATA_DIR, autograph, pair_filters
+from gbt_t5x.tasks import DATA_DIR, autograph, in_one_order, pair_filters
 
 PAIRS = (("de", "en"), ("fi", "en"), ("lt", "en"))
 SPLITS = ("train", "guidance", "validation", "test")
@@ -91,17 +91,8 @@ class FunctionPairSource(MarksFiltered, seqio.FunctionDataSource):
     """Pairs from a function."""
 
 
-class TfdsPairSource(MarksFiltered, seqio.TfdsDataSource):
-    """Pairs from TFDS, in the order that it wrote them, which is a random one.
-
-    seqio shuffles the examples. Were files shuffled anew in every epoch, TensorFlow 2.21
-    would lose the next orders if the position is saved near an epoch's end, since pairs
-    are filtered (findings/tf_data_position_of_epoch.sh).
-    """
-
-    def get_dataset(self, split: str = "train", shuffle: bool = True, **kwargs: Any):
-        del shuffle
-        return super().get_dataset(split, shuffle=False, **kwargs)
+class TfdsPairSource(MarksFiltered, in_one_order.TfdsInOneOrder):
+    """Pairs from TFDS."""
 
 
 def select(dataset: tf.data.Dataset, languages: tuple[str, str]) -> tf.data.Dataset:

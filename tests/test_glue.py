@@ -10,7 +10,12 @@ import tensorflow_datasets as tfds
 
 from gbt_t5x import guidance
 from gbt_t5x.studies import suites
-from gbt_t5x.tasks import glue, squad, super_glue  # noqa: F401, registers the tasks
+from gbt_t5x.tasks import (
+    glue,  # noqa: F401, registers the tasks
+    in_one_order as tfds_in_one_order,
+    squad,  # noqa: F401
+    super_glue,  # noqa: F401
+)
 import mock_tfds
 
 TASKS = [
@@ -82,6 +87,22 @@ def test_guidance_is_not_trained_on(name):
         if "guidance" in task.splits:
             for split in set(task.splits) - {"guidance"}:
                 assert not guidance.overlap(task.source, "guidance", task.source, split)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_files_have_one_order_where_other_numbers_of_examples_are_made(
+    name, sizeless_tfds, tiny_t5_vocabulary
+):
+    """Else a position near an epoch's end goes on in another order."""
+    task = seqio.TaskRegistry.get(name)
+    split = "train" if "train" in task.splits else "validation"
+    with mock_tfds.mock_data():
+        dataset = task.source.get_dataset(split, shuffle=True)
+        read, made = (
+            sum(1 for _ in x) for x in (dataset, task.preprocessors[0](dataset))
+        )
+    in_one_order = isinstance(task.source, tfds_in_one_order.TfdsInOneOrder)
+    assert in_one_order == (read != made)
 
 
 def test_mixtures_are_proportional():
