@@ -36,8 +36,9 @@ for task in offline_kind offline_module offline_questions; do
     done
 done
 
-for folder in "$runs"/finetuned/*/*/*; do
-    if (($(basename "$folder") >= REPEATS)); then rm -rf "${folder:?}"; fi # of another start
+for folder in "$runs"/finetuned/*/*/*; do # what another start left
+    repeat=$(basename "$folder")
+    if [[ ! $repeat =~ ^[0-9]+$ ]] || ((repeat >= REPEATS)); then rm -rf "${folder:?}"; fi
 done
 
 echo "== pre-training: $runs/report.png"
