@@ -300,7 +300,7 @@ def test_a_trial_that_broke_off_says_nothing_of_its_point(tmp_path, trained, mon
 
 
 def test_a_loss_that_is_not_finite_is_a_failure(tmp_path, monkeypatch):
-    run = types.SimpleNamespace(loss={1: 2.0, 2: math.nan})
+    run = types.SimpleNamespace(loss={1: 2.0, 2: math.nan}, last_step=2)
     monkeypatch.setattr(search.runs, "read_run", lambda _: run)
     monkeypatch.setattr(search.launch, "seconds", lambda _: 1.0)
     trial = search._trial(0, {"RATE": 1.0}, tmp_path, "")
