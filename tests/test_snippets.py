@@ -52,6 +52,8 @@ def check(command):
         files = [x.partition("=")[2] for x in options if x.startswith("--gin_file=")]
         bindings = [x[len("--gin.") :] for x in options if x.startswith("--gin.")]
         assert len(files) + len(bindings) == len(options)
+        # Another process may hold the lock of that folder.
+        bindings = [x for x in bindings if not x.startswith("MODEL_DIR=")]
         with gin_runs.arguments(
             files[0], *(f"include {file!r}" for file in files[1:]), *bindings
         ):
