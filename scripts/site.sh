@@ -15,6 +15,8 @@ fi
 scripts/environment.sh --dev
 export JAX_PLATFORMS=cpu TF_CPP_MIN_LOG_LEVEL=3
 folder=${1:-build/site}
+exec 8<scripts/site.sh
+flock 8 # two that start together would write the same docs/api
 rm -rf docs/api # modules may have gone
 .venv/bin/python -m sphinx --quiet --fail-on-warning --builder html \
     --doctree-dir build/doctrees docs "$folder"
