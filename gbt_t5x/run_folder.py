@@ -117,10 +117,8 @@ def _compare_groups(model_dir: str, groups: list[str]) -> None:
             )
         return
     os.makedirs(model_dir, exist_ok=True)
-    new = f"{path}.tmp"
-    with open(new, "w", encoding="utf-8") as f:
+    with open(path, "w", encoding="utf-8") as f:  # one that is cut is written again
         json.dump(groups, f)
-    os.replace(new, path)
 
 
 def restore_config(restore_cfg: utils.RestoreCheckpointConfig) -> Any:

@@ -129,7 +129,6 @@ def infer(
             locks.enter_context(run.locked())
         if shard_id == 0:
             summarize_config_fn(output_dir, None, 0)
-        os.makedirs(output_dir, exist_ok=True)
 
         converter = model.FEATURE_CONVERTER_CLS(pack=False)
         shard = seqio.ShardInfo(index=shard_id, num_shards=num_shards)

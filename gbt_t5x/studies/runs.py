@@ -180,7 +180,7 @@ def read_finished_run(folder: str | os.PathLike) -> Run:
         ValueError: as `read_run`; it was not.
     """
     run = read_run(folder)
-    evaluated = max(run.loss)
+    evaluated = last_step(run.loss)
     if run.last_step is not None and evaluated < run.last_step:
         raise ValueError(
             f"{folder} was trained to step {run.last_step}, and its last evaluation, of "
