@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gbt_t5x.studies import tables
-
-if TYPE_CHECKING:
-    from gbt_t5x.tasks import check
+from gbt_t5x.tasks import check_guidance
 
 _WIDTH = 76  # characters of an example
 _VERDICTS = {True: "yes", False: "no", None: "not known"}
@@ -80,7 +78,7 @@ def _by(changed: Mapping[str, tuple[int, int]]) -> str:
     return ", ".join(f"{stage} {after:,}" for stage, (_, after) in changed.items())
 
 
-def _guidance_blocks(entries: Sequence["check.Guidance"]) -> list[str]:
+def _guidance_blocks(entries: Sequence[check_guidance.Guidance]) -> list[str]:
     if len(entries) < 2:
         return [f"Guidance split {e.split}\n{_guidance_lines(e)}" for e in entries]
     rows = [
@@ -95,7 +93,7 @@ def _guidance_blocks(entries: Sequence["check.Guidance"]) -> list[str]:
     return [tables.render(header, rows, title=title)]
 
 
-def _guidance_lines(entry: "check.Guidance") -> str:
+def _guidance_lines(entry: check_guidance.Guidance) -> str:
     verdict = _VERDICTS[entry.held_out]
     compared, of_training = entry.compared
     rows = "examples repeat, at the mixture's rates, until a batch is full"

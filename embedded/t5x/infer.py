@@ -6,13 +6,9 @@ python -m t5x.infer --gin_file=FILE --gin.CHECKPOINT_PATH=\"/tmp/run/checkpoint_
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
-import dataclasses
-import fcntl
 import functools
-import glob
 import json
 import os
-import shutil
 from typing import Annotated, Any
 
 import jax
@@ -25,6 +21,7 @@ from t5x import (
     models,
     partitioning,
     progress as progress_lib,
+    results as results_lib,
     utils,
 )
 from t5x.checks import Count, LocalFolder, Seed, Whole, checked
@@ -111,8 +108,8 @@ def infer(
         "TASK_FEATURE_LENGTHS": dict(dataset_cfg.task_feature_lengths),
     }
     shard_name = f"{shard_id:05}-of-{num_shards:05}"
-    task_runs = {
-        task: _TaskRun(
+    results = {
+        task: results_lib.Results(
             output=os.path.join(
                 output_dir, f"{task.name}-{mode}.{file_extension}-{shard_name}"
             ),
@@ -121,39 +118,25 @@ def infer(
         )
         for task in tasks
     }
-    for run in task_runs.values():
-        run.check()
-    todo = {task: run for task, run in task_runs.items() if not run.is_done()}
+    for result in results.values():
+        result.check()
+    todo = {task: result for task, result in results.items() if not result.is_done()}
+    if not todo:
+        return
     with contextlib.ExitStack() as locks:
-        for run in todo.values():
-            locks.enter_context(run.locked())
+        for result in todo.values():
+            locks.enter_context(result.locked())
         if shard_id == 0:
             summarize_config_fn(output_dir, None, 0)
 
-        converter = model.FEATURE_CONVERTER_CLS(pack=False)
         shard = seqio.ShardInfo(index=shard_id, num_shards=num_shards)
-
-        def datasets_of(task: seqio.Task) -> tuple[tf.data.Dataset, tf.data.Dataset]:
-            """Single examples: what is written of them, and what the model reads."""
-            ds = task.get_dataset(
-                sequence_length=dataset_cfg.task_feature_lengths,
-                split=dataset_cfg.split,
-                shuffle=False,
-                num_epochs=1,
-                shard_info=shard,
-                use_cached=dataset_cfg.use_cached,
-                seed=dataset_cfg.seed,
-            )
-            # Beside their index: they may be none.
-            written = ds.enumerate().map(
-                lambda i, x: (i, {k: v for k, v in x.items() if k.endswith(_SUFFIX)})
-            )
-            return written, converter(ds, dataset_cfg.task_feature_lengths)
-
-        spec = datasets_of(tasks[0])[1].element_spec
-        shapes = {name: (batch_size, *s.shape) for name, s in spec.items()}
+        examples = functools.partial(_examples, dataset_cfg, shard, model)
+        spec = examples(tasks[0])[1].element_spec
         initializer = utils.TrainStateInitializer(
-            None, model.get_initial_variables, shapes, partitioner
+            None,
+            model.get_initial_variables,
+            {name: (batch_size, *s.shape) for name, s in spec.items()},
+            partitioner,
         )
         if shard_id == 0:
             initializer.write_model_info(output_dir)
@@ -170,17 +153,40 @@ def infer(
                 path, restore_checkpoint_cfg, fallback_init_rng
             ),
         )
-        for task, run in todo.items():
-            to_lines = functools.partial(
-                _json_lines,
-                mode,
-                task.output_features[output_vocab_feature_name].vocabulary,
-            )
-            chunk_size = checkpoint_period * batch_size
+        for task, result in todo.items():
+            vocabulary = task.output_features[output_vocab_feature_name].vocabulary
             number = _write_chunks(
-                run, *datasets_of(task), chunk_size, infer_fn, to_lines
+                result,
+                *examples(task),
+                checkpoint_period * batch_size,
+                infer_fn,
+                functools.partial(_json_lines, mode, vocabulary),
             )
-            run.finish(number, merge_chunked_results)
+            result.finish(number, merge_chunked_results)
+
+
+def _examples(
+    cfg: utils.DatasetConfig,
+    shard: seqio.ShardInfo,
+    model: models.BaseTransformerModel,
+    task: seqio.Task,
+) -> tuple[tf.data.Dataset, tf.data.Dataset]:
+    """A task's single examples: what is written of them, and what the model reads."""
+    ds = task.get_dataset(
+        sequence_length=cfg.task_feature_lengths,
+        split=cfg.split,
+        shuffle=False,
+        num_epochs=1,
+        shard_info=shard,
+        use_cached=cfg.use_cached,
+        seed=cfg.seed,
+    )
+    # Beside their index: they may be none.
+    written = ds.enumerate().map(
+        lambda i, x: (i, {k: v for k, v in x.items() if k.endswith(_SUFFIX)})
+    )
+    converter = model.FEATURE_CONVERTER_CLS(pack=False)
+    return written, converter(ds, cfg.task_feature_lengths)
 
 
 def _check_tasks(
@@ -210,117 +216,8 @@ def _bound_settings() -> dict[str, str]:
     }
 
 
-@dataclasses.dataclass(frozen=True)
-class _TaskRun:
-    """Files of one task's results.
-
-    Attributes:
-        output: where the lines go.
-        chunk_dir: has a file for each chunk, and the settings that they depend on.
-        settings: those, as JSON gives them back.
-    """
-
-    output: str
-    chunk_dir: str
-    settings: Mapping[str, Any]
-
-    def chunk(self, index: int) -> str:
-        name = os.path.basename(self.output)
-        return os.path.join(self.chunk_dir, f"{name}-chunk{index:05}")
-
-    def _has_chunks(self) -> bool:
-        return bool(glob.glob(f"{glob.escape(self.chunk(0)[:-5])}{'[0-9]' * 5}"))
-
-    @property
-    def _marker(self) -> str:
-        return f"{self.output}.COMPLETED"
-
-    @property
-    def _settings_file(self) -> str:
-        name = os.path.basename(self.output)
-        return os.path.join(self.chunk_dir, f"{name}-settings.json")
-
-    def is_done(self) -> bool:
-        """Whether an earlier run wrote the results; says so."""
-        if os.path.exists(self._marker):
-            progress_lib.say(f"{self.output} is complete; {self._remedy} to redo it")
-        return os.path.exists(self._marker)
-
-    @property
-    def _remedy(self) -> str:
-        kept = f" and {self.chunk(0)[:-5]}*" if self._has_chunks() else ""
-        return f"delete {self._marker}{kept}"
-
-    def check(self) -> None:
-        """Raises ValueError if what is there was made with other settings."""
-        if os.path.exists(self._marker):
-            path, found = self._marker, f"{self.output} is complete"
-            remedy = self._remedy
-        elif self._has_chunks():
-            path, remedy = self._settings_file, "delete the folder"
-            found = f"a run that was stopped left chunks in {self.chunk_dir}"
-        else:
-            return
-        text = ""
-        if os.path.exists(path):
-            with open(path) as f:
-                text = f.read()
-        before = json.loads(text) if text else self.settings  # T5X writes none
-        changed = {
-            k: (self.settings.get(k), before.get(k))
-            for k in {**self.settings, **before}
-            if self.settings.get(k) != before.get(k)
-        }
-        if changed:
-            raise ValueError(
-                f"{found}, with other settings (now, then): {changed}; restore those, "
-                f"{remedy}, or set INFER_OUTPUT_DIR to another"
-            )
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """No other process writes the same results meanwhile.
-
-        Raises:
-            ValueError: one does, or there are chunks of other settings.
-        """
-        os.makedirs(self.chunk_dir, exist_ok=True)
-        with open(self._settings_file, "a+") as f:
-            try:
-                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as e:
-                raise ValueError(
-                    f"another process writes {self.output}: wait until it has ended, or "
-                    "set INFER_OUTPUT_DIR to another folder"
-                ) from e
-            except OSError as e:
-                progress_lib.say(f"{f.name} cannot be locked ({e}): use one process")
-            self.check()
-            if not self._has_chunks():
-                f.truncate(0)
-                f.write(json.dumps(self.settings))
-                f.flush()
-            yield
-
-    def finish(self, number: int, merge: bool) -> None:
-        """Joins so many chunks if `merge`, and marks the results as complete."""
-        chunks = [self.chunk(i) for i in range(number)]
-        if merge:
-            with open(f"{self.output}.tmp", "wb") as merged:
-                for path in chunks:
-                    with open(path, "rb") as f:
-                        shutil.copyfileobj(f, merged)
-            os.replace(f"{self.output}.tmp", self.output)
-        _write_atomically(self._marker, [json.dumps(self.settings)])
-        if merge:
-            for path in [*chunks, self._settings_file]:
-                os.remove(path)
-            if not os.listdir(self.chunk_dir):  # another mode's may be there
-                os.rmdir(self.chunk_dir)
-
-
 def _write_chunks(
-    run: _TaskRun,
+    results: results_lib.Results,
     written: tf.data.Dataset,
     model_inputs: tf.data.Dataset,
     chunk_size: int,
@@ -338,24 +235,24 @@ def _write_chunks(
     total = sum(1 for _ in written)
     if not total:
         raise ValueError(
-            f"no examples for {run.output}: set infer.num_shards to fewer shards, or "
+            f"no examples for {results.output}: set infer.num_shards to fewer shards, or "
             "DatasetConfig.split to another split"
         )
     sizes = [min(chunk_size, total - i) for i in range(0, total, chunk_size)]
-    todo = [not os.path.exists(run.chunk(i)) for i in range(len(sizes))]
+    todo = [not os.path.exists(results.chunk(i)) for i in range(len(sizes))]
     done = sum(size for size, is_todo in zip(sizes, todo, strict=True) if not is_todo)
     progress = progress_lib.Decoding(total, done)
     chunks = tf.data.Dataset.zip((written, model_inputs)).padded_batch(chunk_size)
     for i, ((_, examples), inputs) in enumerate(chunks):
         if not todo[i]:
             continue
-        result = infer_fn(
+        inferences = infer_fn(
             tf.data.Dataset.from_tensor_slices(inputs).enumerate(),
             rng=jax.random.fold_in(jax.random.PRNGKey(0), i),
             progress=progress,
         )
         examples = {name: array.numpy() for name, array in examples.items()}
-        _write_atomically(run.chunk(i), to_lines(examples, result))
+        results_lib.write_atomically(results.chunk(i), to_lines(examples, inferences))
     progress.close()
     return len(sizes)
 
@@ -386,13 +283,6 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, np.number):
         return float(value)
     return value.tolist() if isinstance(value, np.ndarray) else value
-
-
-def _write_atomically(path: str, lines: Any) -> None:
-    """A file that is there is whole."""
-    with open(f"{path}.tmp", "w") as f:
-        f.writelines(f"{line}\n" for line in lines)
-    os.replace(f"{path}.tmp", path)
 
 
 if __name__ == "__main__":

@@ -139,6 +139,10 @@ def _falls(guided: Sequence[measured.Run]) -> list[bool]:
     return [max(x) < RISE and x[-1] < RISE * min(x) for x in _alphas(guided)]
 
 
+def _falling(what: str, falls: Sequence[bool]) -> str:
+    return f"{what} stays below {RISE}, and ends lowest, in {_count(falls)} runs."
+
+
 def _ends(cells: Sequence[Sequence[float]]) -> str:
     """The lowest and the highest of some differences."""
     low, high = (repeats.with_error(f(cells, key=statistics.fmean)) for f in (min, max))
@@ -159,7 +163,7 @@ def _alpha_of_translation(results: measured.Results) -> list[Evidence]:
     ]
     falls = _falls(guided)
     return [
-        Evidence(f"α only falls in {_count(falls)} runs.", _share(falls)),
+        Evidence(_falling("α", falls), _share(falls)),
         Evidence(
             f"The larger η̂, the lower α ends, from {_count(ordered)} seeds. By η̂: "
             f"{_by_eta(guided, 'alpha')}.",
@@ -328,7 +332,7 @@ def _one_alone_on_t5(results: measured.Results) -> list[Evidence]:
     of_alone, of_both = ([*map(statistics.fmean, x)] for x in (alone, both))
     little = max(map(abs, of_alone)) < -min(of_both) / 2
     return [
-        Evidence(f"α alone only falls in {_count(falls)} runs.", _share(falls)),
+        Evidence(_falling("α alone", falls), _share(falls)),
         Evidence(
             f"Of α alone, {sentence} Differences: {_ends(of_alpha)}.", 1 - _share(better)
         ),
