@@ -69,18 +69,15 @@ class ClosedForm:
             return _by_raw_decay(trace, grads, hyper_params.momentum)
         moments = state[0]
         if name == "beta1":
-            decay = hyper_params.b1
-            changes = {
-                "mu": _by_raw_decay(moments.mu, grads, decay),
-                "mu_decay": (1 - decay) * moments.mu_decay,
-            }
+            decay, moment, added = hyper_params.b1, "mu", grads
         else:
-            decay = hyper_params.b2
-            squares = jax.tree.map(jnp.square, grads)
-            changes = {
-                "nu": _by_raw_decay(moments.nu, squares, decay),
-                "nu_decay": (1 - decay) * moments.nu_decay,
-            }
+            decay, moment = hyper_params.b2, "nu"
+            added = jax.tree.map(jnp.square, grads)
+        product = f"{moment}_decay"
+        changes = {
+            moment: _by_raw_decay(getattr(moments, moment), added, decay),
+            product: (1 - decay) * getattr(moments, product),
+        }
         _, direction = jax.jvp(
             lambda changed: adam.direction(moments._replace(**changed), hyper_params.eps),
             ({k: getattr(moments, k) for k in changes},),

@@ -63,13 +63,20 @@ def get_provider(cfg: utils.DatasetConfig) -> seqio.Task | seqio.Mixture:
     known = [*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()]
     if name in known:
         return seqio.get_mixture_or_task(name)
-    near = difflib.get_close_matches(name, known)
-    raise ValueError(
-        f"no task or mixture {name!r} is registered{', but ' * bool(near)}"
-        f"{', '.join(near)}: set MIXTURE_OR_TASK_NAME, or GUIDANCE_TASK, to one that is, "
-        "and MIXTURE_OR_TASK_MODULE to the module that registers it, or import that in a "
-        "gin file"
+    raise not_registered(
+        name,
+        "set MIXTURE_OR_TASK_NAME, or GUIDANCE_TASK, to one that is, and "
+        "MIXTURE_OR_TASK_MODULE to the module that registers it, or import that in a gin "
+        "file",
     )
+
+
+def not_registered(name: str, remedy: str) -> ValueError:
+    """The error for a name of no task or mixture, with those that are like it."""
+    known = [*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()]
+    near = difflib.get_close_matches(name, known)
+    but = f", but {', '.join(near)}" if near else ""
+    return ValueError(f"no task or mixture {name!r} is registered{but}: {remedy}")
 
 
 def has_split(task: seqio.Task, split: str) -> bool:
@@ -224,6 +231,16 @@ class Clock:
         return time.monotonic() < self._until
 
 
+def take_while(dataset: tf.data.Dataset, ask: Callable[[], bool]) -> tf.data.Dataset:
+    """The examples before the first for which `ask()` is False."""
+
+    @tf.autograph.experimental.do_not_convert
+    def go_on(*_: Any) -> tf.Tensor:
+        return tf.ensure_shape(tf.numpy_function(ask, [], tf.bool), ())
+
+    return dataset.take_while(go_on)
+
+
 def _no_example(
     task: seqio.Task, cfg: utils.DatasetConfig, counts: dict[str, int], late: bool
 ) -> str:
@@ -259,7 +276,7 @@ def one_epoch(
         counts: filled, as the data is read, with the examples after the source.
         in_time: reading stops when it is False, unless little was read.
         every_stage: count after every preprocessor too.
-        most: of the source's examples; the time limit then holds for the first too.
+        most: of the source's examples; the time limit then holds from the second on.
         trim: let the step that appends the end of a sequence cut it to the lengths.
     """
     steps = list(task.preprocessors)
@@ -280,11 +297,7 @@ def one_epoch(
             fewest = _FEWEST if most is None else 2
             return counts[first] < fewest or in_time()
 
-        @tf.autograph.experimental.do_not_convert
-        def go_on(*_: Any) -> tf.Tensor:
-            return tf.ensure_shape(tf.numpy_function(count, [], tf.bool), ())
-
-        return dataset.take_while(go_on)
+        return take_while(dataset, count)
 
     dataset = source.get_dataset(split=cfg.split, shuffle=False, seed=0)
     counts.clear()

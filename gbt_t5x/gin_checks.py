@@ -40,6 +40,8 @@ def check(config: Config) -> None:
     if not packages.isdisjoint(("t5x", "gbt_t5x")):
         _check_macros(config)
         _check_guidance(config)
+        _check_optimizer(config)
+        _check_next_batch(config)
         _check_learning_rate(config)
         _check_transformation(config)
         _check_counts(config)
@@ -170,6 +172,12 @@ def _check_guidance(config: Config) -> None:
             "file after those of gin/guidance took its place. Include "
             "'gbt_t5x/gin/guidance/...' after the model and run files"
         )
+
+
+def _check_optimizer(config: Config) -> None:
+    """Raises ValueError if the model of a guided run has an optimizer that is not."""
+    references = gin.config.iterate_references(config)
+    used_parts = {_part(ref.configurable.selector) for ref in references}
     is_wrapped = not used_parts.isdisjoint((_GUIDED[0], _REPLAY))
     for (_, selector), parameters in config.items():
         made_by = _value(config, parameters.get("optimizer_def"))
@@ -184,6 +192,10 @@ def _check_guidance(config: Config) -> None:
                 f"models.EncoderDecoderModel alone: set {name} = @{part}() after it, of "
                 "gbt_t5x"
             )
+
+
+def _check_next_batch(config: Config) -> None:
+    """Raises ValueError if a run by the next batch is given guidance data too."""
     for scope, selector in config:
         data = config.get(("", selector), {}).get("guidance_dataset_cfg")
         if scope == "next_batch" and _part(selector) and data is not None:

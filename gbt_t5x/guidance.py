@@ -139,14 +139,9 @@ def overlap(
 
 def _share(one: "Slice", other: "Slice") -> bool | None:
     """`overlap` of two slices."""
-    if not (isinstance(one.name, str) or isinstance(other.name, str)):
-        (first, split), (second, other_split) = one.name, other.name
-        if split == other_split and _is_folder(first) != _is_folder(second):
-            return None  # a data set by its name, and a folder that may be of it
-    if _place(one.name) != _place(other.name):
-        return False
-    if not isinstance(one.name, str) and one.name != other.name:
-        return None  # two versions
+    same = _same_data(one.name, other.name)
+    if not same:
+        return same
     shares = max(one.start, other.start) < min(one.stop, other.stop)
     units = {one.unit, other.unit} - {""}
     if "shard" in units or ("%" in units and len(units) > 1):
@@ -154,12 +149,18 @@ def _share(one: "Slice", other: "Slice") -> bool | None:
     return None if len(units) > 1 and not shares else shares
 
 
-def _place(name: str | tuple[str, str]) -> str | tuple[str, str]:
-    """A file's path, whole, or a data set without its version, and its split."""
-    if isinstance(name, str):
-        return _whole(name)
-    data_set, split = name
-    return data_set if _is_folder(data_set) else data_set.partition(":")[0], split
+def _same_data(one: Any, other: Any) -> bool | None:
+    """Whether two names, of a kind, are of the same data; None if that is not known."""
+    if isinstance(one, str):
+        return _whole(one) == _whole(other)
+    (first, split), (second, other_split) = one, other
+    if split != other_split or first == second:
+        return split == other_split
+    if _is_folder(first) or _is_folder(second):
+        # One of them by its name: the folder may be of it.
+        return False if _is_folder(first) == _is_folder(second) else None
+    # Two versions may be the same.
+    return None if first.partition(":")[0] == second.partition(":")[0] else False
 
 
 def _whole(path: str) -> str:

@@ -45,42 +45,79 @@ def settings(base: optimizers.OptimizerDef, hyperparams: Iterable[str]) -> dict[
     """
     names = {name: _setting(base, name) for name in hyperparams if name in _SETTINGS}
     if in_adafactor_root(base, names):
-        if not _found(base, "epsilon"):
-            raise ValueError(
-                f"cannot learn decay_rate: {type(base.hyper_params).__name__} has no "
-                "setting of ε, below which the derivative overflows"
-            )
-        epsilon = _setting(base, "epsilon")
-        value = getattr(base.hyper_params, epsilon)
-        if value < _SMALLEST_ADAFACTOR_EPSILON:
-            raise ValueError(
-                f"learning decay_rate or epsilon of Adafactor needs {epsilon} >= "
-                f"{_SMALLEST_ADAFACTOR_EPSILON:g}, not {value:g}: in float32 the "
-                f"derivative overflows at small gradients. Set {epsilon}"
-            )
-    if not isinstance(base, optax_optimizer.OptaxOptimizer):
-        if "alpha" in hyperparams and _ignores_rate(base):
-            raise ValueError(
-                f"cannot learn alpha: {type(base).__name__} does not use the trainer's "
-                "learning rate: set OPTIMIZER to @optax_optimizer.OptaxOptimizer()"
-            )
-    else:
+        _check_epsilon(base)
+    if isinstance(base, optax_optimizer.OptaxOptimizer):
         rate = {"alpha": "learning_rate"} if "alpha" in hyperparams else {}
-        # HyperParam refuses other values.
-        inside = {k: s for k, s in names.items() if getattr(base.hyper_params, s) > 0}
-        faults = optax_checks.derivative_faults(
-            base, rate | inside, preparation(base, names)
+        _check_derivatives(base, rate, names)
+    elif "alpha" in hyperparams and _ignores_rate(base):
+        raise ValueError(
+            f"cannot learn alpha: {type(base).__name__} does not use the trainer's "
+            "learning rate: set OPTIMIZER to @optax_optimizer.OptaxOptimizer()"
         )
-        if faults:
-            of = type(base.hyper_params).__name__
-            raise ValueError(
-                "; ".join(f"cannot learn {k} of {of}: {why}" for k, why in faults.items())
-            )
     return names
 
 
+def _check_epsilon(base: optimizers.OptimizerDef) -> None:
+    if not _found(base, "epsilon"):
+        raise ValueError(
+            f"cannot learn decay_rate: {type(base.hyper_params).__name__} has no setting "
+            "of ε, below which the derivative overflows"
+        )
+    epsilon = _setting(base, "epsilon")
+    value = getattr(base.hyper_params, epsilon)
+    if value < _SMALLEST_ADAFACTOR_EPSILON:
+        raise ValueError(
+            f"learning decay_rate or epsilon of Adafactor needs {epsilon} >= "
+            f"{_SMALLEST_ADAFACTOR_EPSILON:g}, not {value:g}: in float32 the derivative "
+            f"overflows at small gradients. Set {epsilon}"
+        )
+
+
+def check_bounds(
+    base: optimizers.OptimizerDef,
+    names: Iterable[str],
+    bounds: Mapping[str, tuple[float, float]],
+) -> None:
+    """Raises ValueError for an interval of ε where Adafactor's derivative overflows.
+
+    Args:
+        base: the optimizer.
+        names: of what is learned.
+        bounds: hyper-parameter -> (lowest, highest) value, valid ones.
+    """
+    if "epsilon" not in names or not in_adafactor_root(base, names):
+        return
+    low, _ = bounds.get("epsilon", (_SMALLEST_ADAFACTOR_EPSILON, 0.0))
+    if low < _SMALLEST_ADAFACTOR_EPSILON:
+        raise ValueError(
+            f"the interval of epsilon begins at {low:g}: Adafactor's must be at least "
+            f"{_SMALLEST_ADAFACTOR_EPSILON:g}, since in float32 the derivative overflows "
+            "at small gradients: set BOUNDS"
+        )
+
+
+def _check_derivatives(
+    base: optax_optimizer.OptaxOptimizer,
+    rate: Mapping[str, str],
+    names: Mapping[str, str],
+) -> None:
+    # HyperParam refuses other values.
+    inside = {k: s for k, s in names.items() if getattr(base.hyper_params, s) > 0}
+    faults = optax_checks.derivative_faults(
+        base, {**rate, **inside}, preparation(base, names)
+    )
+    if faults:
+        of = type(base.hyper_params).__name__
+        raise ValueError(
+            "; ".join(f"cannot learn {k} of {of}: {why}" for k, why in faults.items())
+        )
+
+
 def _ignores_rate(base: optimizers.OptimizerDef) -> bool:
-    """Whether an update does not read the rate, as that of T5X's OptaxWrapper."""
+    """Whether an update does not read the rate, as that of T5X's OptaxWrapper.
+
+    Not one that takes parameters of certain names alone: their factors are by name.
+    """
 
     def update(rate: jax.Array) -> Any:
         params = {"kernel": jnp.ones((2,))}
@@ -88,7 +125,10 @@ def _ignores_rate(base: optimizers.OptimizerDef) -> bool:
         state = base.init_state(params)
         return base.apply_gradient(hyper_params, params, state, params)[0]
 
-    jaxpr = jax.make_jaxpr(update)(0.1).jaxpr
+    try:
+        jaxpr = jax.make_jaxpr(update)(0.1).jaxpr
+    except (KeyError, ValueError):  # as T5X's Adafactor with an HParamMap
+        return False
     return not any(x is jaxpr.invars[0] for eqn in jaxpr.eqns for x in eqn.invars)
 
 

@@ -67,17 +67,20 @@ def checkpoint_config(
         raise ValueError(f"MODEL_DIR={model_dir!r}: must be the name of a folder")
     save: Any = checkpoint_cfg.save
     restore = checkpoint_cfg.restore
-    if _is_local(model_dir):
-        _on_one_process(
-            lambda: _open(
+
+    def check() -> None:
+        is_local = _is_local(model_dir)
+        if is_local:
+            _open(
                 model_dir,
                 bool(save and save.period),
                 sensitivity_dtype,
                 bool(save and save.save_dataset),
             )
-        )
-    if restore and not (_is_local(model_dir) and integrity.steps(model_dir)):
-        restore_config(restore)
+        if restore and not (is_local and integrity.steps(model_dir)):
+            _verify(restore)
+
+    _on_one_process(check)
     if save:
         fns = (*save.state_transformation_fns, _BeforeSaving(model_dir))
         save = dataclasses.replace(save, state_transformation_fns=fns)
@@ -358,7 +361,7 @@ class _BeforeSaving:
         steps = integrity.steps(self._model_dir) if _is_local(self._model_dir) else []
         for saved in reversed(steps):
             folder = os.path.join(self._model_dir, f"checkpoint_{saved}")
-            report = integrity.check(folder)
+            report = integrity.check(folder, needs_position=False)
             if not report.damage and not report.not_finite:
                 last = folder
                 break

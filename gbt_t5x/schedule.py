@@ -173,7 +173,12 @@ def _columns(header: Sequence[str]) -> tuple[list[str], list[str]]:
     if unknown:
         known = ", ".join(hyperparams.ACTIVATIONS)
         raise ValueError(f"{unknown[0]!r} is none of {known}")
-    if len(pairs) < len(names) * len(groups) or len(groups) > 1 and "" in groups:
+    no_name = any(column.endswith("/") for column in header)
+    if (
+        no_name
+        or len(pairs) < len(names) * len(groups)
+        or (len(groups) > 1 and "" in groups)
+    ):
         raise ValueError(f"its hyper-parameters have not the same groups, in {shown}")
     return names, groups
 

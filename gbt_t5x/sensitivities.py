@@ -18,8 +18,8 @@ from gbt_t5x import (
     rounding,
 )
 
-# A sensitivity this large does not last: with a gradient of 1, the square that Adam takes
-# of the hypergradient overflows a float32.
+# A sensitivity this large does not last: with gradients above 18, the square that Adam
+# takes of the hypergradient overflows a float32.
 _LARGEST = 1e18
 
 
@@ -67,6 +67,8 @@ class Sensitivities:
             and isinstance(base, adafactor.Adafactor)
             and {"alpha", "beta1"} <= set(hyperparams)
             and not decay_follows
+            # Which T5X's may: then θ' is θ, and not θ - m'.
+            and not getattr(base.hyper_params, "skip_nan_updates", False)
         )
 
     @property

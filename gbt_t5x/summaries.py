@@ -1,7 +1,8 @@
 """What is logged of λ, and the end of a run that cannot learn it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import concurrent.futures
+import operator
 from typing import Any
 
 from clu import metrics as clu_metrics
@@ -107,25 +108,30 @@ def of_no_meta_update(
 
 
 @flax.struct.dataclass
-class _OfGroup(clu_metrics.Metric):
-    """One group's number of a metric of them all."""
-
-    metric: clu_metrics.Metric
-    group: int = flax.struct.field(pytree_node=False)
-
-    def compute(self):
-        return self.metric.compute()[self.group]
-
-
-@flax.struct.dataclass
-class _OfAllGroups(clu_metrics.Metric):
-    """One number of all groups' numbers."""
+class _OfGroups(clu_metrics.Metric):
+    """One number of a metric's numbers, of all groups."""
 
     metric: clu_metrics.Metric
     function: Callable[[np.ndarray], Any] = flax.struct.field(pytree_node=False)
 
     def compute(self):
         return self.function(np.asarray(self.metric.compute()))
+
+
+def _split(
+    metrics: Mapping[str, Any], groups: Sequence[str]
+) -> Iterator[tuple[str, clu_metrics.Metric]]:
+    """Name and metric of each number."""
+    for name, metric in metrics.items():
+        if not groups or not jnp.ndim(getattr(metric, "total", 0.0)):
+            yield name, metric
+            continue
+        for i, group in enumerate(groups):
+            yield f"{name}/{group}", _OfGroups(metric, operator.itemgetter(i))
+        has_range = name.startswith(tags.HYPERPARAMS) or name == tags.EFFECTIVE
+        if has_range and len(groups) > tags.MOST_LINES:
+            for which, function in _RANGE.items():
+                yield tags.of_range(name, which), _OfGroups(metric, function)
 
 
 class GuidedMetricsManager:
@@ -173,18 +179,6 @@ class GuidedMetricsManager:
         """
         if self._ended:
             raise self._ended
-        split = {}
-        for name, metric in metrics.items():
-            if self._groups and jnp.ndim(getattr(metric, "total", 0.0)):
-                for i, group in enumerate(self._groups):
-                    split[f"{name}/{group}"] = _OfGroup(metric, i)
-                if len(self._groups) > tags.MOST_LINES and (
-                    name.startswith(tags.HYPERPARAMS) or name == tags.EFFECTIVE
-                ):
-                    for which, function in _RANGE.items():
-                        split[tags.of_range(name, which)] = _OfAllGroups(metric, function)
-            else:
-                split[name] = metric
         checked: concurrent.futures.Future = concurrent.futures.Future()
 
         def check(written: concurrent.futures.Future) -> None:
@@ -194,6 +188,7 @@ class GuidedMetricsManager:
             except BaseException as error:
                 checked.set_exception(error)
 
+        split = dict(_split(metrics, self._groups))
         future = self._manager.write_metrics_summary(split, step, num_steps)
         future.add_done_callback(check)
         return checked

@@ -89,6 +89,21 @@ class GuidedTrainer(trainer.Trainer):
                 "GuidedTrainer needs a GuidedOptimizer, not a "
                 f"{type(definition).__name__}: set OPTIMIZER"
             )
+        _check_config("train", train_dataset_cfg)
+        checks.check_count("GUIDANCE_PERIOD", guidance_period)
+        checks.check_count("GUIDANCE_BATCHES", guidance_batches)
+        if self._num_microbatches is not None:
+            checks.check_count("NUM_MICROBATCHES", self._num_microbatches)
+            if train_dataset_cfg.batch_size % self._num_microbatches:
+                raise ValueError(
+                    f"NUM_MICROBATCHES={self._num_microbatches}: a batch of "
+                    f"{train_dataset_cfg.batch_size} does not divide into so many parts"
+                )
+        if guidance_dataset_cfg is None:
+            _check_next_batch(definition, guidance_period, guidance_batches)
+        else:
+            _check_config("guidance", guidance_dataset_cfg)
+            checks.check_count("GUIDANCE_BATCH_SIZE", guidance_dataset_cfg.batch_size)
         self._optimizer: optimizers.GuidedOptimizer = definition
         groups = definition.group_names(self.train_state.params)
         run_folder.check_groups(kwargs.get("summary_dir"), groups)
@@ -100,22 +115,10 @@ class GuidedTrainer(trainer.Trainer):
         self.train_metrics_manager: Any = summaries.GuidedMetricsManager(
             self.train_metrics_manager, groups, max_skipped
         )
-        _check_configs(guidance_dataset_cfg, train_dataset_cfg)
-        checks.check_count("GUIDANCE_PERIOD", guidance_period)
-        checks.check_count("GUIDANCE_BATCHES", guidance_batches)
-        if self._num_microbatches is not None:
-            checks.check_count("NUM_MICROBATCHES", self._num_microbatches)
-            if train_dataset_cfg.batch_size % self._num_microbatches:
-                raise ValueError(
-                    f"NUM_MICROBATCHES={self._num_microbatches}: a batch of "
-                    f"{train_dataset_cfg.batch_size} does not divide into so many parts"
-                )
         self._period = guidance_period
         self._guidance_batches: list[Mapping[str, jax.Array]] = []
         if guidance_dataset_cfg is None:
-            self._check_next_batch(guidance_period, guidance_batches)
             return
-        checks.check_count("GUIDANCE_BATCH_SIZE", guidance_dataset_cfg.batch_size)
         self._guidance_microbatches = _guidance_microbatches(
             guidance_dataset_cfg.batch_size,
             train_dataset_cfg.batch_size,
@@ -128,18 +131,6 @@ class GuidedTrainer(trainer.Trainer):
             self._partitioner,
             self._model,
         )
-
-    def _check_next_batch(self, period: int, batches: int) -> None:
-        if not self._optimizer.keeps_sensitivity:
-            raise ValueError(
-                "guidance by the next training batch needs the sensitivities of the "
-                "update: set DISCOUNT, to 0.0 for the paper's greedy gradient"
-            )
-        if (period, batches) != (1, 1):
-            raise ValueError(
-                "the next training batch guides every step: GUIDANCE_PERIOD and "
-                "GUIDANCE_BATCHES are for a held-out split"
-            )
 
     def _inputs(self, batch: Mapping[str, jax.Array], step: int) -> dict[str, Any]:
         """What enters the compiled step; the guidance batch if λ is to move by it."""
@@ -261,15 +252,27 @@ class GuidedTrainer(trainer.Trainer):
         return _with_opt_state(new_state, opt_state), metrics
 
 
-def _check_configs(guidance_cfg: Any, train_cfg: Any) -> None:
-    """Raises ValueError for data of a wrong type."""
-    for name, cfg in (("guidance", guidance_cfg), ("train", train_cfg)):
-        is_config = isinstance(cfg, utils.DatasetConfig)
-        if not is_config and (name, cfg) != ("guidance", None):
-            raise ValueError(
-                f"GuidedTrainer.{name}_dataset_cfg={checks.show(cfg)}: must be a "
-                "utils.DatasetConfig"
-            )
+def _check_config(name: str, cfg: Any) -> None:
+    if not isinstance(cfg, utils.DatasetConfig):
+        raise ValueError(
+            f"GuidedTrainer.{name}_dataset_cfg={checks.show(cfg)}: must be a "
+            "utils.DatasetConfig"
+        )
+
+
+def _check_next_batch(
+    optimizer: optimizers.GuidedOptimizer, period: int, batches: int
+) -> None:
+    if not optimizer.keeps_sensitivity:
+        raise ValueError(
+            "guidance by the next training batch needs the sensitivities of the update: "
+            "set DISCOUNT, to 0.0 for the paper's greedy gradient"
+        )
+    if (period, batches) != (1, 1):
+        raise ValueError(
+            "the next training batch guides every step: GUIDANCE_PERIOD and "
+            "GUIDANCE_BATCHES are for a held-out split"
+        )
 
 
 def _guidance_microbatches(

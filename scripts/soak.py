@@ -112,12 +112,11 @@ def checkpoint(model_dir: pathlib.Path, step: int = STEPS) -> dict[str, np.ndarr
 def check_equal(model_dir: pathlib.Path, expected: pathlib.Path, step: int = STEPS):
     """Raises Failed unless two runs have the same numbers, bit by bit."""
     found, wanted = checkpoint(model_dir, step), checkpoint(expected, step)
-    names = [n for n in wanted.keys() | found.keys() if n not in wanted.keys() & found]
-    names += [
-        n for n in wanted if n in found and wanted[n].tobytes() != found[n].tobytes()
-    ]
+    shared = wanted.keys() & found.keys()
+    names = wanted.keys() ^ found.keys()
+    names |= {n for n in shared if wanted[n].tobytes() != found[n].tobytes()}
     if names:
-        raise Failed(f"{model_dir} differs from {expected} in {names[:3]}")
+        raise Failed(f"{model_dir} differs from {expected} in {sorted(names)[:3]}")
 
 
 def kill(folder: pathlib.Path, whole: pathlib.Path, kills: int, terms: int, rng) -> str:
@@ -129,11 +128,8 @@ def kill(folder: pathlib.Path, whole: pathlib.Path, kills: int, terms: int, rng)
         runs += 1
         model_dir = folder / f"killed_{runs}"
         status: int | None = -1
-        while status:
+        while status and todo:
             process = Process(model_dir, STEPS)
-            if not todo:
-                status = process.wait()
-                break
             number = todo[-1]
             if number == signal.SIGTERM:
                 process.wait(process.trains)  # before the first step nothing is lost
@@ -151,6 +147,8 @@ def kill(folder: pathlib.Path, whole: pathlib.Path, kills: int, terms: int, rng)
                     say(f"  {number.name} after {seconds:.1f} s, {len(todo)} left")
             elif status:
                 raise Failed(f"exit status {status}: {process.log}")
+        if status:
+            train(model_dir)
         check_equal(model_dir, whole)
     return f"{ended} processes ended, {runs} runs equal to one that was not"
 

@@ -33,6 +33,7 @@ _MODULES = tuple(
     f"gbt_t5x.tasks.{name}" for name in ("catalogues", "offline_translation", "wmt19")
 )
 _BATCH = 1024  # examples read at a time
+_Drawn = tuple[np.ndarray, dict[str, np.ndarray]]  # keys, and the examples that drew them
 # SentencePiece divides its sums between them, and the last digits, which decide between
 # pieces, depend on how. It is not the number of cores, then.
 _THREADS = 8
@@ -50,29 +51,30 @@ def sample(dataset: tf.data.Dataset, size: int, seed: int) -> dict[str, np.ndarr
         feature -> (size,), in the order of the data set.
     """
     rng = np.random.default_rng(seed)
-    kept: dict[str, np.ndarray] = {}
-    keys, threshold = np.empty(0), 1.0
+    parts: list[_Drawn] = []
+    held, threshold = 0, 1.0
     with tqdm.tqdm(desc="read", unit=" pairs", unit_scale=True, mininterval=1) as bar:
         for batch in dataset.batch(_BATCH).as_numpy_iterator():
             drawn = rng.random(len(next(iter(batch.values()))))
             bar.update(len(drawn))
             new = drawn < threshold
-            keys = np.concatenate([keys, drawn[new]])
-            kept = {
-                k: np.concatenate([kept[k], v[new]]) if kept else v[new]
-                for k, v in batch.items()
-            }
-            if len(keys) > 2 * size:
-                keys, kept, threshold = _smallest(keys, kept, size)
-    keys, kept, _ = _smallest(keys, kept, size)
-    return kept
+            parts.append((drawn[new], {k: v[new] for k, v in batch.items()}))
+            held += len(parts[-1][0])
+            if held > 2 * size:
+                parts = [_smallest(parts, size)]
+                held, threshold = size, parts[0][0].max()
+    return _smallest(parts, size)[1] if parts else {}
 
 
-def _smallest(keys, kept, size):
-    """What has the `size` smallest keys, in order, and the largest of these keys."""
+def _smallest(parts: Sequence[_Drawn], size: int) -> _Drawn:
+    """The `size` smallest keys and their examples, in order."""
+    keys = np.concatenate([keys for keys, _ in parts])
     chosen = np.sort(np.argsort(keys, kind="stable")[:size])
-    keys = keys[chosen]
-    return keys, {k: v[chosen] for k, v in kept.items()}, keys.max(initial=0.0)
+    examples = {
+        name: np.concatenate([of[name] for _, of in parts])[chosen]
+        for name in parts[0][1]
+    }
+    return keys[chosen], examples
 
 
 def sentences(task: seqio.Task, pairs: dict[str, np.ndarray]) -> Iterator[str]:
@@ -126,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--sample",
-        type=int,
+        type=commands.number(int),
         default=1_000_000,
         metavar="PAIRS",
         help="drawn from the training split before the filters (default: 1000000)",
@@ -142,8 +144,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(
             f"train_vocabulary: --task={args.task} is none of {', '.join(names)}"
         )
-    if args.sample < 1:
-        raise SystemExit(f"train_vocabulary: --sample={args.sample} must be at least 1")
     task = seqio.get_mixture_or_task(args.task)
     vocabulary = translation.vocabulary(args.task)
     path, size = vocabulary.sentencepiece_model_file, args.size or vocabulary.size

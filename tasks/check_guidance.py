@@ -22,7 +22,8 @@ class Guidance:
         same: how many of its first examples have the contents of one of the first
             training examples.
         compared: how many of both were compared.
-        rows: that it fills; None if examples repeat until a batch is full.
+        rows: that it fills, as far as was read; None if examples repeat until a batch is
+            full.
         rows_needed: for a batch; None if that was not asked.
     """
 
@@ -30,8 +31,8 @@ class Guidance:
     held_out: bool | None
     why: str
     same: int
-    compared: tuple[Any, Any]
-    rows: Any
+    compared: tuple[survey.Count, survey.Count]
+    rows: survey.Count | None
     rows_needed: int | None
 
     def problems(self) -> list[str]:
@@ -42,9 +43,10 @@ class Guidance:
                 f"guidance split {self.split} overlaps the training split ({self.why}): "
                 "set GUIDANCE_SPLIT to a split of other examples"
             )
-        if self.rows and self.rows_needed and self.rows.number < self.rows_needed:
+        rows = self.rows
+        if rows and rows.is_all and rows.number < (self.rows_needed or 0):
             found.append(
-                f"guidance split {self.split} fills {self.rows} rows of the "
+                f"guidance split {self.split} fills {rows} rows of the "
                 f"{self.rows_needed} of a batch: enlarge the split, or lower "
                 "GUIDANCE_BATCH_SIZE"
             )
@@ -77,13 +79,13 @@ def guidance_of(
             )
         entries.append(
             Guidance(
-                f"{task.name}: {split}",
-                known,
-                why,
-                sum(digest in read for digest in hashes),
-                (survey.Count(len(hashes), is_all), of_training),
-                rows,
-                options.batch_size,
+                split=f"{task.name}: {split}",
+                held_out=known,
+                why=why,
+                same=sum(digest in read for digest in hashes),
+                compared=(survey.Count(len(hashes), is_all), of_training),
+                rows=rows,
+                rows_needed=options.batch_size,
             )
         )
     return entries

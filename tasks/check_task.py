@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-import difflib
 import importlib
 import pkgutil
 from typing import Any
@@ -43,10 +42,8 @@ def find(name: str, modules: Sequence[str] = ()) -> Any:
         importlib.import_module("t5.data.mixtures")
     if name in known():
         return seqio.get_mixture_or_task(name)
-    near = difflib.get_close_matches(name, known())
-    raise ValueError(
-        f"no task or mixture {name!r} is registered{', but ' * bool(near)}"
-        f"{', '.join(near)}: --module_import=MODULE imports the module that registers it"
+    raise data_checks.not_registered(
+        name, "--module_import=MODULE imports the module that registers it"
     )
 
 

@@ -75,7 +75,7 @@ def damage(path: str) -> str | None:
 
 def damaged_file(paths: list[str]) -> str | None:
     """What is wrong with one of the files that were opened last."""
-    latest = dict.fromkeys(path for path in reversed(_opened) if path in paths)
+    latest = dict.fromkeys(path for path in reversed([*_opened]) if path in paths)
     return next(filter(None, map(damage, latest)), None)
 
 

@@ -42,7 +42,7 @@ Phrase = Callable[[str], str | None]
 
 
 def _below(rng: random.Random, power: int) -> int:
-    """An integer below 10^power. All numbers of digits are as frequent."""
+    """An integer below 10^n, for n from 1 to power, each as likely."""
     return rng.randrange(10 ** rng.randint(1, power))
 
 

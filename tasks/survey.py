@@ -190,25 +190,28 @@ def guidance_rows(
         split: of it.
         lengths: feature -> tokens of a row.
         most: rows to count.
-        seconds: to count for.
+        seconds: to read examples for.
     """
+    clock = data_checks.Clock(seconds)
+    is_late = False
+
+    def in_time() -> bool:
+        nonlocal is_late
+        is_late = not clock()
+        return not is_late
+
     with reading(provider, split):
-        dataset = seqio.get_dataset(
-            provider,
-            task_feature_lengths=dict(lengths),
-            dataset_split=split,
-            shuffle=False,
-            num_epochs=1,
-            seed=0,
-            feature_converter=seqio.EncDecFeatureConverter(pack=True),
+        examples = provider.get_dataset(
+            dict(lengths), split, shuffle=False, num_epochs=1, seed=0
         )
-        rows = dataset.as_numpy_iterator()
-        in_time = data_checks.Clock(seconds)
-        number = 0
-        for number, _ in enumerate(rows, 1):
-            if number == most or not in_time():
-                return Count(number, next(rows, None) is None)
-    return Count(number, True)
+        # Packing reads hundreds of examples before its first row.
+        packed = seqio.EncDecFeatureConverter(pack=True)(
+            data_checks.take_while(examples, in_time), dict(lengths)
+        )
+        rows = packed.as_numpy_iterator()
+        number = sum(1 for _ in itertools.islice(rows, most))
+        is_all = next(rows, None) is None
+    return Count(number, is_all and not is_late)
 
 
 def _source(task: seqio.Task, split: str) -> tf.data.Dataset:

@@ -90,6 +90,9 @@ class Run:
     def close(self) -> None:
         """Ends as a process does: when the checksums are written."""
         self.manager.close()
+        self.wait_for_checksums()
+
+    def wait_for_checksums(self) -> None:
         for thread in threading.enumerate():
             if thread.name == run_folder.THREAD:
                 thread.join()

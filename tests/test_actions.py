@@ -9,6 +9,7 @@ import pytest
 from t5x import trainer
 
 from gbt_t5x import actions
+from gbt_t5x.studies import launch
 import gin_runs
 import text_runs
 
@@ -24,7 +25,8 @@ def folders(model_dir):
 
 def test_a_loss_that_is_not_finite_ends_the_run_before_the_next_checkpoint(tmp_path):
     gin_runs.train(GIN_FILE, tmp_path, *STEPS, "TRAIN_STEPS = 3", NO_EVALUATION)
-    with pytest.raises(FloatingPointError, match=r"before step 6: .*checkpoint_3\. "):
+    message = r"before step 6: .*checkpoint_3\. "
+    with pytest.raises(FloatingPointError, match=message) as error:
         gin_runs.train(
             GIN_FILE,
             tmp_path,
@@ -33,6 +35,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_the_next_checkpoint(tmp_p
             NO_EVALUATION,
         )
     assert folders(tmp_path) == ["checkpoint_0", "checkpoint_3"]
+    assert launch.is_divergence(str(error.value))
 
 
 def test_of_several_processes_all_are_stopped(tmp_path, monkeypatch, caplog):

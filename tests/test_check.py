@@ -169,6 +169,17 @@ def test_reading_is_bounded(capsys):
     assert read.read == read.given == 3
 
 
+def test_guidance_that_was_not_read_to_its_end_is_not_too_small(capsys):
+    small_tasks.task("checked_slow_guidance", slow, register=True)
+    arguments = ("--batch_size=400", "--seconds=0.5")
+    started = time.monotonic()
+    found = found_by(capsys, "checked_slow_guidance", *arguments)
+    assert time.monotonic() - started < 30  # all of it takes 100 seconds
+    (guidance,) = found["guidance"]
+    assert guidance["rows"]["number"] < 400 and not guidance["rows"]["is_all"]
+    assert found["problems"] == []
+
+
 def slow():
     def texts():
         for i in range(1000):

@@ -7,6 +7,7 @@ import types
 
 import numpy as np
 import pytest
+import sentencepiece
 import seqio
 from t5x import models, partitioning, train as train_script, utils
 
@@ -18,7 +19,8 @@ import text_runs
 
 CONVERTER = models.EncoderDecoderModel.FEATURE_CONVERTER_CLS
 COPY = small_tasks.task("copy")
-OTHER = small_tasks.task("other", [f"OTHER {text}" for text in small_tasks.TEXTS])
+OTHER_TEXTS = [f"OTHER {text}" for text in small_tasks.TEXTS]
+OTHER = small_tasks.task("other", OTHER_TEXTS)
 CUT = small_tasks.task("copy", steps=[small_tasks.copied, lambda dataset: dataset])
 FEWER = small_tasks.task(
     "copy",
@@ -49,6 +51,24 @@ CHANGES = {
     "trim_output_features": {"trim_output_features": False},
     "vocabularies": {"mixture_or_task_name": FEWER},
 }
+
+
+def test_vocabularies_are_known_by_their_pieces_and_the_end_of_a_sequence(tmp_path):
+    described = []
+    for name, texts in (("a", small_tasks.TEXTS), ("b", [t[::-1] for t in OTHER_TEXTS])):
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_prefix=str(tmp_path / name),
+            vocab_size=23,
+            minloglevel=2,
+        )
+        vocabulary = seqio.SentencePieceVocabulary(str(tmp_path / f"{name}.model"))
+        for add_eos in (False, True):
+            feature = small_tasks.feature(vocabulary, add_eos=add_eos)
+            features = dict.fromkeys(small_tasks.LENGTHS, feature)
+            cfg = small_tasks.dataset_cfg(small_tasks.task("copy", features=features))
+            described.append(data_position.describe(cfg, 1)["vocabularies"])
+    assert len({json.dumps(of_cfg) for of_cfg in described}) == 4
 
 
 def iterator(cfg, model_dir, num_shards=1, **settings):

@@ -85,7 +85,11 @@ def test_predict_with_aux_adds_scores(checkpoint, whole, tmp_path):
     lines = text_runs.read_json_lines(infer(checkpoint, tmp_path, "predict_with_aux"))
     predictions = [x["prediction"] for x in text_runs.read_json_lines(whole)]
     assert [line["prediction"] for line in lines] == predictions
-    assert all(line["aux"]["scores"] < 0 for line in lines)
+    decode = jax.jit(text_runs.make_model().predict_batch_with_aux)
+    _, aux = decode(text_runs.parameters(checkpoint), whole_split())
+    found = [line["aux"]["scores"] for line in lines]
+    assert found == pytest.approx(np.asarray(aux["scores"]).tolist(), rel=1e-5)
+    assert len(set(found)) > 1
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """λ is moved by any transformation of optax, Adam's by default."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from t5x import adafactor
 
 from gbt_t5x import optimizers
+from gbt_t5x.studies import runs
 import gin_runs
 import tiny
 
@@ -138,6 +141,27 @@ def test_what_cannot_move_lambda_is_an_error(transformation, message):
 def decayed():
     """For gin, whose references have no positional arguments."""
     return TRANSFORMATIONS["decayed"]
+
+
+def test_how_a_run_is_guided_may_change_when_it_is_restarted(tmp_path):
+    train = functools.partial(
+        gin_runs.train, "gin/quickstart_guided.gin", tmp_path, gin_runs.TINY_NETWORK
+    )
+    _, state = train("TRAIN_STEPS = 2")
+    saved = jax.device_get(state._optimizer.state.hyperparams)
+    _, state = train(
+        "TRAIN_STEPS = 6",
+        "META_LEARNING_RATE = {'alpha': 0.0, 'beta1': 1e-2}",
+        "GUIDANCE_PERIOD = 2",
+        "GUIDANCE_BATCHES = 2",
+    )
+    after = jax.device_get(state._optimizer.state)
+    assert after.meta_state["count"] == 2 + 2
+    assert after.hyperparams["alpha"] == saved["alpha"]
+    curves = runs.read_curves(tmp_path / "train", "hyperparams/.*")
+    assert len({curves["hyperparams/alpha"][step] for step in (3, 4, 5, 6)}) == 1
+    beta1 = [curves["hyperparams/beta1"][step] for step in (3, 4, 5, 6)]
+    assert beta1[0] == beta1[1] != beta1[2] == beta1[3]
 
 
 def test_a_run_goes_on_exactly_from_its_checkpoint(tmp_path):

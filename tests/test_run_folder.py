@@ -7,6 +7,7 @@ import pathlib
 import random
 import shutil
 import subprocess
+import threading
 
 import jax
 from jax.experimental import multihost_utils
@@ -16,6 +17,7 @@ import pytest
 from t5x import utils
 
 from gbt_t5x import checksums, integrity, run_folder
+from gbt_t5x.studies import launch
 import gin_runs
 import saved_run
 import tiny
@@ -220,6 +222,51 @@ def test_checkpoints_of_other_runs_are_verified_and_stay(model_dir, tmp_path):
     assert sorted(model_dir.rglob("*")) == before
 
 
+def test_all_checkpoints_that_are_evaluated_are_verified(model_dir):
+    damage(model_dir / "checkpoint_2", *DAMAGES["data_file_cut"])
+    cfg = utils.RestoreCheckpointConfig(path=str(model_dir), mode="all")
+    with pytest.raises(ValueError, match="checkpoint_2 is damaged: "):
+        run_folder.restore_config(cfg)
+    newest = utils.RestoreCheckpointConfig(path=str(model_dir), mode="latest")
+    assert run_folder.restore_config(newest) is newest
+
+
+def test_a_run_that_does_not_save_changes_nothing(model_dir, tmp_path):
+    cfg = utils.CheckpointConfig(save=None)
+    run_folder.checkpoint_config(cfg, str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+    damage(model_dir / "checkpoint_4", *DAMAGES["data_file_cut"])
+    before = sorted(model_dir.rglob("*"))
+    with pytest.raises(ValueError, match="checkpoint_4 is damaged: .*from step 2"):
+        run_folder.checkpoint_config(cfg, str(model_dir))
+    assert sorted(model_dir.rglob("*")) == before
+
+
+def test_a_bucket_gets_finite_states_and_no_files_of_ours(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save = utils.SaveCheckpointConfig(period=2)
+    cfg = run_folder.checkpoint_config(utils.CheckpointConfig(save=save), "gs://b/run")
+    *_, before_saving = cfg.save.state_transformation_fns
+    arrays = saved_run.state_at(6).state_dict()
+    before_saving(arrays, None)
+    run_folder.check_groups("gs://b/run", ["a", "b"])
+    assert run_folder.THREAD not in [t.name for t in threading.enumerate()]
+    arrays["state"]["hyperparams"]["alpha"] = np.float32(np.nan)
+    with pytest.raises(ValueError, match="last finite checkpoint: there is none"):
+        before_saving(arrays, None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_refusal_of_a_state_names_a_whole_checkpoint(model_dir):
+    run = saved_run.Run(model_dir)
+    damage(model_dir / "checkpoint_4", *DAMAGES["data_file_cut"])
+    arrays = saved_run.state_at(6).state_dict()
+    arrays["state"]["hyperparams"]["alpha"] = np.float32(np.nan)
+    with pytest.raises(ValueError, match="finite checkpoint: .*_2"):
+        run.save(saved_run.state_at(6).restore_state(arrays))
+    run.close()
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_state_that_is_not_finite_is_not_saved(bad, model_dir):
     run = saved_run.Run(model_dir)
@@ -228,10 +275,11 @@ def test_a_state_that_is_not_finite_is_not_saved(bad, model_dir):
     arrays["state"]["hyperparams"]["alpha"] = np.float32(bad)
     before = sorted(model_dir.rglob("*"))
     message = "step 6 is not finite, .*hyperparams/alpha.*finite checkpoint: .*_4"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         run.save(state.restore_state(arrays))
     run.close()
     assert sorted(model_dir.rglob("*")) == before
+    assert launch.is_divergence(str(error.value))
 
 
 def test_optimizers_may_hold_an_infinite_number():
@@ -266,6 +314,7 @@ def test_old_checkpoints_go_with_their_checksums(tmp_path):
     run = saved_run.Run(tmp_path, keep=1)
     for step in (2, 4, 6):
         run.save(saved_run.state_at(step))
+        run.wait_for_checksums()  # which could be written while the folder is removed
     run.close()
     assert sorted(os.listdir(tmp_path)) == ["checkpoint_6", "run.lock"]
     assert integrity.check(str(tmp_path / "checkpoint_6")).has_checksums

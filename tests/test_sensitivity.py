@@ -108,7 +108,9 @@ def moved(raw, seed):
 
 
 @pytest.mark.parametrize(
-    ("groups", "discount"), [(None, 0.0), (GROUPS, 0.5)], ids=["greedy", "groups"]
+    ("groups", "discount"),
+    [(None, 0.0), (GROUPS, 0.0), (GROUPS, 0.5)],
+    ids=["greedy", "greedy_groups", "discounted_groups"],
 )
 @pytest.mark.parametrize("base", BASES)
 def test_hypergradient_is_the_discounted_derivative_of_the_run(

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import types
 
 import numpy as np
 import orbax.checkpoint as ocp
@@ -122,6 +123,17 @@ def test_a_second_signal_ends_the_process_at_once():
         assert stop.received == signal.SIGINT
         for number in (signal.SIGTERM, signal.SIGINT):
             assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_a_signal_while_an_action_runs_is_not_lost():
+    class Signalled(trainer.BaseAction):
+        def run(self, train_state, metrics_by_task):
+            of_run.stop_training = True  # as the signal's handler sets it
+            return False
+
+    of_run = types.SimpleNamespace(stop_training=False, train_state=None)
+    actions.Actions({"TRAIN": [Signalled()]}).run("TRAIN", of_run, {})
+    assert of_run.stop_training
 
 
 def test_actions_of_no_metrics_are_refused():

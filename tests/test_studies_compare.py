@@ -114,6 +114,24 @@ def test_a_few_groups_have_rows_and_many_a_range(baseline, tmp_path, capsys):
     text = run(capsys, baseline, one, guided)
     assert "alpha at step 20, 10 groups" in text  # the one alpha is no group
     assert "3.0000" in text and "0.2500 to 2.5000" in text
+    others = {f"alpha/array_{i}": [i / 4] for i in range(1, 7)}
+    six = write_run(tmp_path / "six", {20: 2.0}, [1.0], others)
+    assert "alpha at step 20, 10 groups" in run(capsys, baseline, guided, six)
+
+
+def test_what_other_groups_learned_is_not_taken_for_fixed(tmp_path, capsys):
+    learned = {"one": {"alpha": [3.0], "beta1": [0.5]}}
+    learned["groups"] = {"alpha/encoder": [2.0], "beta1/encoder": [0.25]}
+    folders = [
+        write_run(tmp_path / name, {20: 2.0}, [1.0], of, beta1=0.9)
+        for name, of in learned.items()
+    ]
+    text = run(capsys, *folders)
+    found = {line.split(" at ")[0]: line.split()[-2:] for line in text.splitlines()}
+    assert found["alpha"] == ["3.0000", "-"]
+    assert found["beta1"] == ["0.5000", "-"]
+    assert found["alpha/encoder"] == ["-", "2.0000"]
+    assert found["beta1/encoder"] == ["-", "0.2500"]
 
 
 def test_runs_without_learned_hyperparameters_compare(baseline, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Runs that are launched, by a program in place of T5X's, and once by T5X's."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -200,7 +201,9 @@ def test_failures_may_be_recorded(diverged, folder, capfd):
 
 @pytest.mark.parametrize("failures", [None, {}])
 def test_a_mistake_of_all_ends_a_study(failures, folder):
-    alike = [launch.Variant(name, [], ["FAIL = 1"]) for name in "abcd"]
+    alike = [launch.Variant(name, [], ["FAIL = 1"]) for name in "ab"]
+    # c ends when it is stopped: d could only begin after it.
+    alike += [launch.Variant("c", [], ["WAIT = 1"]), launch.Variant("d", [])]
     with pytest.raises(ValueError, match="two runs failed alike: b/0: status 1, er"):
         launch.train(alike, folder, failures=failures)
     found = ran(folder).keys()  # c may have begun when the end of b was seen
@@ -299,8 +302,9 @@ def test_one_command_works_in_a_folder(folder, tmp_path):
     (tmp_path / "go_on").touch()
     # Its group is the run's own: it has a session of its own.
     for child in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-        if str(folder / "a/0").encode() in child.read_bytes():
-            os.kill(int(child.parent.name), signal.SIGTERM)
+        with contextlib.suppress(OSError):  # another process has ended meanwhile
+            if str(folder / "a/0").encode() in child.read_bytes():
+                os.kill(int(child.parent.name), signal.SIGTERM)
     while True:
         try:
             launch.train(waits, folder)
@@ -321,6 +325,18 @@ def test_what_an_earlier_try_printed_is_not_what_went_wrong(folder):
     failures = {}
     launch.train([killed], folder, failures=failures)
     assert failures[folder / "a/0"].startswith("signal 9 (Killed), no output ")
+
+
+def test_an_error_that_jax_passes_on_ends_the_log(folder, tmp_path):
+    (tmp_path / "t5x/train.py").write_text(
+        "import jax\n"
+        "@jax.jit\n"
+        "def step(x):\n"
+        "    raise TypeError('no such dtype')\n"
+        "step(1)\n"
+    )
+    with pytest.raises(ValueError, match=r"status 1, TypeError: no such dtype \("):
+        launch.train([launch.Variant("a", [])], folder)
 
 
 def test_a_divergence_is_known_by_what_is_said_of_it(folder):

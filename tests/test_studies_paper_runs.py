@@ -9,7 +9,7 @@ import shutil
 from paper_findings import findings, sentences
 import pytest
 
-from gbt_t5x.studies import launch
+from gbt_t5x.studies import launch, processes
 from gbt_t5x.studies.paper import (
     __main__ as paper,
     claims,
@@ -153,7 +153,7 @@ def trained(monkeypatch):
         return found
 
     def score(folder, task, values):
-        (folder / "inference_eval").mkdir(parents=True)
+        (folder / "inference_eval").mkdir(parents=True, exist_ok=True)
         line = json.dumps({"step": 9, **values})
         (folder / "inference_eval" / f"{task}-metrics.jsonl").write_text(line)
 
@@ -330,6 +330,39 @@ def test_hours_are_those_of_all_pieces(tmp_path, trained):
     (results / "table_1.csv").unlink()
     paper.main(["--quick", "--folder", str(tmp_path), "--only", "table_1"])
     assert measured.Results(results).hours("table_1") == whole
+
+
+@pytest.mark.parametrize("part", ["table_1", "table_2", "table_3", "figure_1"])
+def test_what_could_not_be_written_is_written_by_the_next_start(
+    part, tmp_path, trained, monkeypatch
+):
+    command = ["--quick", "--folder", str(tmp_path), "--only", part]
+    write = measured.write
+    for name in ("size", "trials", part):
+
+        def full(folder, file, rows, fails=name):
+            if file == fails:
+                raise OSError(f"no space left for {file}")
+            return write(folder, file, rows)
+
+        monkeypatch.setattr(measured, "write", full)
+        if name != "trials" or part == "table_2":
+            with pytest.raises(SystemExit, match="1"):
+                paper.main(command)
+    monkeypatch.setattr(measured, "write", write)
+    paper.main(command)
+    assert measured.read(tmp_path / "results", part)
+    trained.clear()
+    paper.main(command)
+    assert not trained
+
+
+def test_one_command_works_in_a_folder(tmp_path, trained, capsys):
+    command = ["--quick", "--folder", str(tmp_path), "--only", "figure_1"]
+    with processes.alone(tmp_path), pytest.raises(SystemExit, match="1"):
+        paper.main(command)
+    assert f"another command works in {tmp_path}, or " in capsys.readouterr().err
+    assert not trained
 
 
 def test_a_figure_of_other_runs_is_refused(tmp_path, trained, capsys):

@@ -4,7 +4,6 @@ import functools
 import os
 import shutil
 
-from etils import epath
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from gbt_t5x import replay, schedule as schedule_lib
 from gbt_t5x.studies import exports, runs, schedules
 import gin_runs
+from written_runs import write
 
 BASELINE = "gin/quickstart_baseline.gin"
 ADAFACTOR = "include 'gbt_t5x/gin/guidance/adafactor.gin'"
@@ -212,10 +212,11 @@ def test_what_cannot_be_exported_is_one_line(guided, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("steps", "names", "config", "known"),
+    ("began", "steps", "names", "config", "known"),
     [
-        ([20, 40], ["alpha", "beta1"], "BETA1 = 0.8", {"alpha": 1.0, "beta1": 0.8}),
+        (0, [20, 40], ["alpha", "beta1"], "BETA1 = 0.8", {"alpha": 1.0, "beta1": 0.8}),
         (
+            0,
             [20, 40],
             ["alpha", "beta1"],
             "BETA1 = 0.9\noptimizers.GuidedOptimizer.initial_alpha = 0.25\n"
@@ -223,27 +224,36 @@ def test_what_cannot_be_exported_is_one_line(guided, tmp_path, capsys):
             {"alpha": 0.25, "beta1": 0.7},
         ),
         (
+            0,
             [20, 40],
             ["alpha", "beta1"],
             "BETA1 = 0.9\nadafactor.Adafactor.beta1 = %BETA1",
             {"alpha": 1.0, "beta1": 0.9},
         ),
-        ([20, 40], ["alpha"], "optimizers.GuidedOptimizer.initial_alpha = %START", {}),
-        ([20, 30, 50], ["alpha"], "", {"alpha": 1.0}),
-        ([1, 2], ["alpha"], "", {}),
-        ([20], ["alpha"], "", {}),
-        ([1520, 1540], ["alpha"], "", {}),  # from a checkpoint
-        ([20, 40], ["alpha", "beta1"], "BETA1 = None", {}),
-        ([20, 40], ["alpha", "beta1"], "", {}),
-        ([20, 40], ["alpha", "epsilon"], "", {}),
+        (0, [20, 40], ["alpha"], "optimizers.GuidedOptimizer.initial_alpha = %START", {}),
+        (0, [20, 30, 50], ["alpha"], "", {"alpha": 1.0}),
+        (0, [1, 2], ["alpha"], "", {}),
+        (0, [20], ["alpha"], "", {"alpha": 1.0}),
+        (0, [100, 150], ["alpha"], "", {"alpha": 1.0}),
+        (1500, [1520, 1540], ["alpha"], "", {}),  # from a checkpoint
+        (100, [120, 240, 360], ["alpha"], "", {}),
+        (None, [20, 40], ["alpha"], "", {}),  # the file that says it is lost
+        (0, [20, 40], ["alpha", "beta1"], "BETA1 = None", {}),
+        (0, [20, 40], ["alpha", "beta1"], "", {}),
+        (0, [20, 40], ["alpha", "epsilon"], "", {}),
     ],
 )
 def test_the_first_update_has_a_row_where_it_is_known(
-    steps, names, config, known, tmp_path
+    began, steps, names, config, known, tmp_path
 ):
-    file = epath.Path(tmp_path) / "config.gin"
-    file.write_text(config)
-    assert exports._start(names, steps, exports._initial(file)) == known
+    scalars = {} if began is None else {began: {"timing/compilation_seconds": 1.0}}
+    scalars |= {step: {f"hyperparams/{name}": 0.5 for name in names} for step in steps}
+    write(tmp_path / "train", scalars)
+    (tmp_path / "config.gin").write_text(config)
+    found = exports.read(tmp_path)
+    assert [*found.steps] == [1] * bool(known) + steps
+    assert {name: found.table[name][0, 0] for name in known} == known
+    assert all(found.table[name][-1, 0] == 0.5 for name in names)
 
 
 def test_a_replay_of_another_optimizer_is_refused(guided, tmp_path):

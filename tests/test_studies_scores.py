@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import statistics
 
 import pytest
@@ -198,6 +199,23 @@ def test_last_step_counts_or_the_best(tmp_path):
     assert scores.read_model(str(tmp_path)).values == {("guided_b", "accuracy"): [70.0]}
     best = scores.read_model(str(tmp_path), best=True)
     assert best.values == {("guided_b", "accuracy"): [80.0]}
+
+
+def test_a_step_with_a_nan_is_never_the_best(tmp_path):
+    for step, value in ((5, math.nan), (10, 80.0), (15, 70.0)):
+        write(tmp_path, {("b", "accuracy"): value}, step=step)
+    best = scores.read_model(str(tmp_path), best=True)
+    assert best.values == {("guided_b", "accuracy"): [80.0]}
+
+
+@pytest.mark.parametrize("values", [(math.nan, 1.0), (1.0, math.nan)])
+def test_a_nan_of_a_repeat_is_one_of_the_table(values, tmp_path):
+    for i, value in enumerate(values):
+        metrics = {("b", "matthews_corrcoef"): value}
+        write(tmp_path / str(i), metrics, prefix="offline_")
+    run = scores.read_model(str(tmp_path))
+    for table in "67":
+        assert all(map(math.isnan, rows([run], table, "other").values()))
 
 
 def test_one_task_by_two_names_is_no_repeat(tmp_path):

@@ -46,6 +46,10 @@ def test_what_has_no_guidance_gets_none_of_its_macros_and_the_recipes_rate():
     variants = larger(*given)
     assert set(given) <= {*variants["recipe"].bindings}
     assert variants["baseline"].bindings == [*transfer.LARGER, "TRAIN_STEPS = 9"]
+    of_guided = ["META_LEARNING_RATE = 0.5", "TRAIN_STEPS = 9"]
+    assert variants["guided"].bindings == [*transfer.LARGER, *of_guided]
+    small = {variant.name: variant.bindings for variant in transfer.small(given)}
+    assert small == {"guided": of_guided, "recipe": [transfer.GROUPS, *given]}
     assert "PEAK_RATE = 0.03" in variants["linear"].bindings
     rate = macros.read(["gbt_t5x/gin/quickstart_recipe.gin"])["LEARNING_RATE"]
     assert f"PEAK_RATE = {rate}" in larger()["recipe_replayed"].bindings

@@ -9,6 +9,7 @@ import pytest
 from t5x import adafactor, metrics as metrics_lib, models, trainer as t5x_trainer, utils
 from t5x.examples.t5 import network
 
+import text_runs
 import tiny
 
 LAYER = {
@@ -110,6 +111,26 @@ def test_metrics_merge_and_compute():
     assert float(rate.compute()) == 2.0
     speed = metrics_lib.StepsPerTime.from_model_output(steps=6).replace_duration(2.0)
     assert float(speed.compute()) == 3.0
+
+
+@text_runs.embedded_only
+def test_metrics_of_many_steps_do_not_overflow():
+    ids = np.ones((8, 512), np.int32)
+    metrics = models.compute_base_metrics(
+        np.eye(8, dtype=np.float32)[ids],
+        ids,
+        mask=ids,
+        loss=np.float32(2.0**12),
+        z_loss=np.float32(0.0),
+        segment_ids={"encoder": ids},
+    )
+    per_token = ("accuracy", "loss_per_nonpadding_target_token")
+    fractions = ("loss_weights", "encoder", "overall")
+    for name in (*per_token, *(f"non_padding_fraction/{of}" for of in fractions)):
+        metric = metrics[name]
+        for _ in range(20):  # 2^20 steps of 2^12 tokens
+            metric = metric.merge(metric)
+        assert metric.compute() == metrics[name].compute() == 1.0, name
 
 
 def test_packed_metrics_count_examples_and_padding():

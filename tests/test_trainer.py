@@ -159,8 +159,11 @@ def test_logs_every_hyperparameter_at_every_step(names):
         for name in names:
             assert np.isfinite(summary[f"hypergradient/{name}"])
             assert summary[f"hypergradient/{name}"] != 0
-        for name in ("guidance/loss", "guidance/accuracy", "learning_rate/effective"):
+        for name in ("guidance/loss", "guidance/accuracy"):
             assert np.isfinite(summary[name])
+        alpha = summary["hyperparams/alpha"] if "alpha" in names else 1.0
+        effective = pytest.approx(summary["learning_rate"] * alpha)
+        assert summary["learning_rate/effective"] == effective
         for name in ("loss", "accuracy", "timing/steps_per_second", "learning_rate"):
             assert np.isfinite(summary[name])
 

@@ -51,4 +51,6 @@ class Actions:
     def run(self, mode: str, trainer: Any, metrics_by_task: MetricsByTask) -> None:
         """Runs those of a mode, and sets `stop_training` if one of them says so."""
         for action in self._by_mode.get(mode, ()):
-            trainer.stop_training |= action.run(trainer.train_state, metrics_by_task)
+            # A signal that comes meanwhile sets it too.
+            if action.run(trainer.train_state, metrics_by_task):
+                trainer.stop_training = True

@@ -156,8 +156,6 @@ class Adafactor(optimizers.OptimizerDef):
         t = jnp.maximum(step - hp.step_offset, 0).astype(jnp.float32) + 1.0
         decay = 1.0 - t ** (-hp.decay_rate)
         mixing = 1.0 - decay
-        moments = dict.fromkeys(("v_row", "v_col", "v", "m"), jnp.zeros((1,)))
-
         step_size = hp.learning_rate
         if hp.multiply_by_parameter_scale:
             rms = jnp.sqrt(jnp.mean(param * param, keepdims=True))
@@ -167,13 +165,13 @@ class Adafactor(optimizers.OptimizerDef):
         axes = self._factored_axes(param.shape)
         if axes is None:
             v = decay * state.v + mixing * grad_sqr
-            moments["v"] = v
+            state = state.replace(v=v)
             u = grad * v**-0.5
         else:
             shorter, longer = axes
             v_row = decay * state.v_row + mixing * jnp.mean(grad_sqr, axis=longer)
             v_col = decay * state.v_col + mixing * jnp.mean(grad_sqr, axis=shorter)
-            moments["v_row"], moments["v_col"] = v_row, v_col
+            state = state.replace(v_row=v_row, v_col=v_col)
             row_factor = (v_row / jnp.mean(v_row, keepdims=True)) ** -0.5
             col_factor = v_col**-0.5
             u = (
@@ -188,10 +186,10 @@ class Adafactor(optimizers.OptimizerDef):
         delta = step_size * u
         if hp.beta1 is not None:
             delta = hp.beta1 * state.m + (1.0 - hp.beta1) * delta
-            moments["m"] = delta.astype(jnp.float32)
+            state = state.replace(m=delta.astype(jnp.float32))
         if hp.weight_decay_rate is not None:
             param = (1.0 - hp.weight_decay_rate) * param
-        return (param - delta).astype(param.dtype), _ParamState(**moments)
+        return (param - delta).astype(param.dtype), state
 
     def derive_logical_axes(
         self, optimizer: optimizers.Optimizer, param_logical_axes: Any
@@ -203,7 +201,7 @@ class Adafactor(optimizers.OptimizerDef):
                 v_row=None,
                 v_col=None,
                 v=axes if state.v.shape != (1,) else None,
-                m=axes if self.hyper_params.beta1 else None,
+                m=axes if self.hyper_params.beta1 is not None else None,
             )
 
         param_states = jax.tree.map(

@@ -162,8 +162,7 @@ class OrbaxCheckpointManagerInterface:
     def restore(
         self,
         path: str,
-        fallback_state: Any = None,
-        from_fallback: Sequence[str] = (),
+        initial: Mapping[Path, jax.Array] | None = None,
         strict: bool = True,
         resuming: bool = False,
     ) -> train_state_lib.FlaxOptimTrainState | train_state_lib.InferenceState:
@@ -171,9 +170,7 @@ class OrbaxCheckpointManagerInterface:
 
         Args:
             path: the folder.
-            fallback_state: a state_dict of initial arrays, or None.
-            from_fallback: regular expressions of names, such as 'state/hyperparams/.*',
-                of arrays to take from it.
+            initial: arrays to take in place of the checkpoint's.
             strict: refuse a checkpoint that holds more than the train state.
             resuming: the run that saved it goes on, so that it has no other settings.
 
@@ -191,15 +188,15 @@ class OrbaxCheckpointManagerInterface:
                 f"the checkpoint {path} has no position in the training data: set "
                 f"{of_this if resuming else of_another}"
             )
-        shapes = _flatten(self._shapes.state_dict())
-        fallback = _matching(_flatten(fallback_state or {}), from_fallback)
-        wanted = {k: s for k, s in shapes.items() if k not in fallback}
+        shapes = flatten(self._shapes.state_dict())
+        initial = initial or {}
+        wanted = {k: s for k, s in shapes.items() if k not in initial}
         reader = legacy_checkpoints.LegacyCheckpoint(path) if legacy else None
         saved = reader.shapes() if reader else _saved_shapes(os.path.join(path, "state"))
-        saved = {k: s for k, s in saved.items() if k not in fallback}
+        saved = {k: s for k, s in saved.items() if k not in initial}
         _check_shapes(path, wanted, saved, strict, resuming)
         axes = self._partitioner.get_mesh_axes(self._shapes).state_dict()
-        shardings = _flatten(self._partitioner.shardings(axes))
+        shardings = flatten(self._partitioner.shardings(axes))
         args = {
             k: ocp.ArrayRestoreArgs(
                 sharding=shardings[k],
@@ -216,7 +213,7 @@ class OrbaxCheckpointManagerInterface:
             }
         else:
             restored = self._read(path, {k: wanted[k] for k in args}, args)
-        state = shapes | fallback | restored
+        state = {**shapes, **initial, **restored}
         return self._shapes.restore_state(traverse_util.unflatten_dict(state))
 
     def _read(
@@ -234,15 +231,15 @@ class OrbaxCheckpointManagerInterface:
             args=self._items(state),
             directory=directory,
         )
-        return _flatten(restored["state"])
+        return flatten(restored["state"])
 
 
-def _flatten(tree: Any) -> dict[Path, Any]:
+def flatten(tree: Any) -> dict[Path, Any]:
     """Path -> array; an empty dictionary has none, and is lost, as in T5X."""
     return traverse_util.flatten_dict(tree)
 
 
-def _matching(arrays: Mapping[Path, Any], patterns: Sequence[str]) -> dict:
+def matching(arrays: Mapping[Path, Any], patterns: Sequence[str]) -> dict[Path, Any]:
     """The arrays whose names match one of the patterns.
 
     Raises:
@@ -282,13 +279,15 @@ def _check_shapes(
     """Raises ValueError unless a checkpoint has the arrays that are wanted."""
     name = "/".join
     wanted = shapes.keys()
-    remedy = (
-        "bind network.T5Config and the optimizer as the run that saved it did"
-        + " (config.gin beside it has its settings)" * resuming
-        + ", or "
-        + "begin another run from it: set MODEL_DIR to another folder, "
-        f"RestoreCheckpointConfig.path = {path!r}, .mode = 'specific' and " * resuming
-    )
+    remedy = "bind network.T5Config and the optimizer as the run that saved it did"
+    if resuming:
+        remedy += (
+            " (config.gin beside it has its settings), or begin another run from it: set "
+            f"MODEL_DIR to another folder, RestoreCheckpointConfig.path = {path!r}, "
+            ".mode = 'specific' and "
+        )
+    else:
+        remedy += ", or "
     for key in sorted(wanted & saved.keys()):
         if saved[key] != shapes[key].shape:
             raise ValueError(

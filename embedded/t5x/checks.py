@@ -8,6 +8,8 @@ import types
 import typing
 from typing import Annotated, Any, TypeVar
 
+import numpy as np
+
 Integer = Annotated[int, "[-2147483648, 2147483647]"]
 Whole = Annotated[int, "[0, 2147483647]"]
 Count = Annotated[int, "[1, 2147483647]"]
@@ -69,21 +71,21 @@ def _fits(value: Any, hint: Any) -> bool:
         return _fits(value, str) and "://" not in value
     if origin is Annotated:
         return _fits(value, args[0]) and _lies_in(value, args[1])
-    if origin in (int, float):
-        is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        fits = is_whole and abs(value) < 2**31  # JAX overflows beyond, in floats too
-        return is_whole if origin is int else fits or isinstance(value, float)
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if origin is int:
+        return is_whole
+    if origin is float:  # JAX overflows on larger whole numbers
+        return abs(value) < 2**31 if is_whole else isinstance(value, float | np.floating)
     if hint in (None, types.NoneType):
         return value is None
     if origin in (Any, inspect.Parameter.empty) or not isinstance(origin, type):
         return True
     if origin is Mapping and isinstance(value, Mapping):
         return all(_fits(k, args[0]) and _fits(v, args[1]) for k, v in value.items())
-    if origin in (Sequence, tuple) and isinstance(value, list | tuple):
-        hints = args if origin is tuple else args * len(value)
-        return len(hints) == len(value) and all(map(_fits, value, hints))
     if origin is Sequence:
-        return False
+        return isinstance(value, list | tuple) and all(_fits(x, args[0]) for x in value)
+    if origin is tuple and isinstance(value, list | tuple):
+        return len(value) == len(args) and all(map(_fits, value, args))
     return isinstance(value, origin) and not (origin is str and not value)
 
 

@@ -23,7 +23,8 @@ class DatasetConfig:
     """A split of a seqio task or mixture, and how to batch it.
 
     `task_feature_lengths` maps features to lengths in tokens; `batch_size` counts rows,
-    each of which holds several examples if `pack`; `seed` None draws one from the clock.
+    each of which holds several examples if `pack`; with a `seed` of None data is drawn
+    and shuffled anew each time.
     """
 
     mixture_or_task_name: str | seqio.Task | seqio.Mixture

@@ -81,7 +81,7 @@ def temperature_sample(
     eos_id: int,
     decode_rng: jax.Array | None = None,
     num_decodes: Count = 1,
-    temperature: Amount | jax.Array | np.ndarray | np.floating = 1.0,
+    temperature: Amount | jax.Array | np.ndarray = 1.0,
     topk: Whole = 1,
     topp: Probability = 0.0,
     max_decode_steps: Count | None = None,

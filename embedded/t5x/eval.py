@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import seqio
-from t5x import gin_utils, models, partitioning, progress, utils
+from t5x import datasets, gin_utils, models, partitioning, progress, utils
 from t5x.checks import LocalFolder, Seed, checked
 
 
@@ -54,7 +54,7 @@ class InferenceEvaluator:
             loggers = {"log_dir": os.path.join(log_dir, "inference_eval")}
             os.makedirs(loggers["log_dir"], exist_ok=True)  # seqio.JSONLogger does not
         self._evaluator = inference_evaluator_cls(
-            mixture_or_task_name=cfg.mixture_or_task_name,
+            mixture_or_task_name=datasets.get_task_or_mixture(cfg).name,
             feature_converter=model.FEATURE_CONVERTER_CLS(pack=False),
             eval_split=cfg.split,
             use_cached=cfg.use_cached,
@@ -168,7 +168,8 @@ def evaluate(
         None, model.get_initial_variables, shapes, partitioner
     )
     initializer.write_model_info(output_dir)
-    done_file = os.path.join(output_dir, f"eval.{dataset_cfg.mixture_or_task_name}.ckpt")
+    name = datasets.get_task_or_mixture(dataset_cfg).name
+    done_file = os.path.join(output_dir, f"eval.{name}.ckpt")
     done: list[str] = []
     if os.path.exists(done_file):
         with open(done_file) as f:

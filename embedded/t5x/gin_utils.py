@@ -50,11 +50,11 @@ def bindings() -> dict[str, str]:
 def _check_bindings(config: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
     """Checks what is bound to plain values, before anything is called with them."""
     references = gin.config.iterate_references
-    for (_, selector), bindings in config.items():
+    for (_, selector), arguments in config.items():
         fn = gin.get_configurable(selector)
         fn = fn.__init__ if isinstance(fn, type) else fn  # type: ignore[misc]
         check = getattr(fn, "check_arguments", lambda _: None)
-        for name, value in bindings.items():
+        for name, value in arguments.items():
             seen = set()
             while getattr(value, "config_key", ("", ""))[1] == "gin.macro":
                 if value.config_key in seen:
@@ -115,6 +115,9 @@ def _short_errors() -> Iterator[None]:
             raise
         # gin appends the whole configuration, or the calls.
         text = re.split(r" in config string:|\n  In call to|\n  No values", str(error))[0]
+        called = re.search(r"In call to configurable '(.+?)'", str(error))
+        if package == "inspect" and called:  # whose errors name no function
+            text = f"{called[1]}: {text}"
         text = re.sub("^No bindings .* '(.*)/macro'", r"set \1", text)
         if isinstance(error, SyntaxError) and error.text:
             text += f": {error.text.strip()}"

@@ -27,10 +27,12 @@ from t5x import (
 from t5x.checks import Count, LocalFolder, Seed, Whole, checked
 import tensorflow as tf
 
-# Settings that say which lines are written, and where.
-_OF_NO_EFFECT = frozenset(
-    ("INFER_OUTPUT_DIR", "output_dir", "shard_id", "num_shards", "merge_chunked_results")
-)
+# Settings that say which lines are written, and where; and of the checkpoint, whose whole
+# path is compared.
+_OF_NO_EFFECT = {
+    *("INFER_OUTPUT_DIR", "output_dir", "shard_id", "num_shards"),
+    *("merge_chunked_results", "CHECKPOINT_PATH"),
+}
 _SUFFIX = "_pretokenized"  # of the features that are written beside predictions
 
 

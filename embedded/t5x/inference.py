@@ -20,7 +20,7 @@ def get_infer_fn(
 
     Args:
         infer_step: a model's `predict_batch`, `predict_batch_with_aux` or `score_batch`.
-        batch_size: rows per step. The last batch is filled up with the first example.
+        batch_size: rows per step. The last batch is filled up with its own rows.
         train_state_axes: PartitionSpecs of the train state.
         partitioner: compiles the step.
 
@@ -64,12 +64,11 @@ def get_infer_fn(
             shown.update(rows)
 
         pending: tuple[Any, int] | None = None
-        filler: dict[str, np.ndarray] = {}
         for indices, batch in ds.batch(batch_size).as_numpy_iterator():
-            filler = filler or {k: x[:1] for k, x in batch.items()}
-            rows = len(indices)
-            fill = {k: np.repeat(x, batch_size - rows, 0) for k, x in filler.items()}
-            batch = {k: np.concatenate([x, fill[k]]) for k, x in batch.items()}
+            rows = len(indices)  # which np.resize repeats
+            batch = {
+                k: np.resize(x, (batch_size, *x.shape[1:])) for k, x in batch.items()
+            }
             step_rng = None
             if rng is not None:
                 step_rng, rng = jax.random.split(rng)

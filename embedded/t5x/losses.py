@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 import enum
-from typing import Annotated
+from typing import Annotated, Any
 
 from flax.training import common_utils
 import jax
@@ -121,7 +121,7 @@ FactorName = Annotated[str, (*_FACTORS, *map(str.lower, _FACTORS))]
 @checked
 def get_loss_normalizing_factor_and_weights(
     loss_normalizing_factor: float | FactorName | SpecialLossNormalizingFactor | None,
-    batch: Mapping[str, jax.Array],
+    batch: Mapping[str, Any],
 ) -> tuple[float | int | jax.Array | None, jax.Array | None]:
     """The divisor of the loss and the weight of every target token.
 

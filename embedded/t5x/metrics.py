@@ -9,7 +9,6 @@ from typing import Any
 
 from clu import metrics as clu_metrics
 import flax
-import jax.numpy as jnp
 
 
 @flax.struct.dataclass
@@ -22,7 +21,7 @@ class Sum(clu_metrics.Metric):
         return type(self)(total=self.total + other.total)
 
     def compute(self):
-        return jnp.asarray(self.total)
+        return self.total
 
 
 @flax.struct.dataclass
@@ -35,7 +34,7 @@ class Step(clu_metrics.Metric):
         return self.replace(steps=steps)
 
     def compute(self):
-        return jnp.asarray(self.steps)
+        return self.steps
 
 
 @flax.struct.dataclass
@@ -48,7 +47,7 @@ class AveragePerStep(Step):
         return type(self)(total=self.total + other.total, steps=self.steps + other.steps)
 
     def compute(self):
-        return self.total / super().compute()
+        return self.total / self.steps
 
 
 @flax.struct.dataclass
@@ -63,7 +62,7 @@ class Time(clu_metrics.Metric):
     def compute(self):
         if self.duration is None:
             raise ValueError("a time metric needs replace_duration before compute")
-        return jnp.asarray(self.duration)
+        return self.duration
 
     def replace_duration(self, duration: float):
         return self.replace(duration=duration)
@@ -94,7 +93,7 @@ class StepsPerTime(Step, Time):
         return type(self)(steps=self.steps + other.steps)
 
     def compute(self):
-        return Step.compute(self) / Time.compute(self)
+        return self.steps / Time.compute(self)
 
 
 def set_time_metrics_duration(

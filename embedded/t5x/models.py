@@ -280,16 +280,18 @@ def compute_base_metrics(
         z_loss: the part of `loss` that is z-loss.
         segment_ids: per feature, (batch, length), 0 for padding.
     """
-    tokens = jnp.array(targets.size)
-    examples = jnp.array(targets.shape[0])
-    real_targets = tokens if mask is None else jnp.sum(mask)
+    # Counts are added over steps, beyond what 32 bits of an integer hold.
+    tokens = jnp.array(targets.size, jnp.float32)
+    examples = jnp.array(targets.shape[0], jnp.float32)
+    real_targets = tokens if mask is None else jnp.sum(mask, dtype=jnp.float32)
+    accuracy = clu_metrics.Accuracy.from_model_output(
+        logits=logits, labels=targets.astype(jnp.int32), mask=mask
+    )
     average, per_step = clu_metrics.Average, metrics_lib.AveragePerStep
     rate = metrics_lib.TimeRate
     cores = jax.device_count()
     metrics: MetricsMap = {
-        "accuracy": clu_metrics.Accuracy.from_model_output(
-            logits=logits, labels=targets.astype(jnp.int32), mask=mask
-        ),
+        "accuracy": accuracy.replace(count=accuracy.count.astype(jnp.float32)),
         "loss": per_step(total=loss),
         "loss_per_nonpadding_target_token": average(total=loss, count=real_targets),
         "loss_per_all_target_tokens": average(total=loss, count=tokens),
@@ -308,9 +310,10 @@ def compute_base_metrics(
         "timing/target_tokens_per_second_per_core": rate(numerator=tokens / cores),
         "non_padding_fraction/loss_weights": average(total=real_targets, count=tokens),
     }
-    total_real = total = jnp.array(0)
+    total_real = total = jnp.array(0.0)
     for feature, ids in segment_ids.items():
-        real, size = jnp.sum(ids != 0), jnp.array(ids.size)
+        real = jnp.sum(ids != 0, dtype=jnp.float32)
+        size = jnp.array(ids.size, jnp.float32)
         metrics[f"effective_batch_size/{feature}"] = per_step(
             total=_count_packed_examples(ids)
         )

@@ -135,19 +135,17 @@ class PjitPartitioner:
             ValueError: a dimension of an array does not divide over its mesh axis.
         """
         logical = train_state.as_logical_axes()
-        flat = traverse_util.flatten_dict(logical.state_dict(), keep_empty_nodes=True)
-        mesh_axes = {
-            path: axes
-            if axes is None or axes is traverse_util.empty_node
-            else flax_partitioning.logical_to_mesh_axes(axes, self.logical_axis_rules)
-            for path, axes in flat.items()
-        }
+        axes = traverse_util.flatten_dict(logical.state_dict(), keep_empty_nodes=True)
         arrays = traverse_util.flatten_dict(train_state.state_dict())
-        for path, axes in mesh_axes.items():
-            if isinstance(axes, PartitionSpec):
-                dimensions = zip(axes, flat[path], arrays[path].shape, strict=False)
-                self._check_divides("/".join(path), dimensions)
-        return logical.restore_state(traverse_util.unflatten_dict(mesh_axes))
+        for path, names in axes.items():
+            if names is None or names is traverse_util.empty_node:
+                continue
+            rules = self.logical_axis_rules
+            spec: Any = flax_partitioning.logical_to_mesh_axes(names, rules)
+            dimensions = zip(spec, names, arrays[path].shape, strict=False)
+            self._check_divides("/".join(path), dimensions)
+            axes[path] = spec
+        return logical.restore_state(traverse_util.unflatten_dict(axes))
 
     def _check_divides(
         self, array: str, dimensions: Iterable[tuple[Any, str, int]]

@@ -27,12 +27,15 @@ class Results:
     chunk_dir: str
     settings: Mapping[str, Any]
 
+    @property
+    def _stem(self) -> str:
+        return os.path.join(self.chunk_dir, os.path.basename(self.output))
+
     def chunk(self, index: int) -> str:
-        name = os.path.basename(self.output)
-        return os.path.join(self.chunk_dir, f"{name}-chunk{index:05}")
+        return f"{self._stem}-chunk{index:05}"
 
     def _has_chunks(self) -> bool:
-        return bool(glob.glob(f"{glob.escape(self.chunk(0)[:-5])}{'[0-9]' * 5}"))
+        return bool(glob.glob(f"{glob.escape(self._stem)}-chunk{'[0-9]' * 5}"))
 
     @property
     def _marker(self) -> str:
@@ -40,8 +43,7 @@ class Results:
 
     @property
     def _settings_file(self) -> str:
-        name = os.path.basename(self.output)
-        return os.path.join(self.chunk_dir, f"{name}-settings.json")
+        return f"{self._stem}-settings.json"
 
     def is_done(self) -> bool:
         """Whether an earlier run wrote the results; says so."""
@@ -51,7 +53,7 @@ class Results:
 
     @property
     def _remedy(self) -> str:
-        kept = f" and {self.chunk(0)[:-5]}*" if self._has_chunks() else ""
+        kept = f" and {self._stem}-chunk*" if self._has_chunks() else ""
         return f"delete {self._marker}{kept}"
 
     def check(self) -> None:

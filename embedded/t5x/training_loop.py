@@ -43,8 +43,8 @@ def shorter_period(eval_period: int, save_period: int | None) -> int | None:
 class Run:
     """The loop over steps, with what happens between them.
 
-    Metrics are computed while training goes on, unless actions wait for them. Periods are
-    numbers of steps, 0 for never.
+    Metrics are computed while training goes on, up to the end of a period, unless actions
+    wait for them. Periods are numbers of steps, 0 for never.
     """
 
     trainer: trainer_lib.Trainer

@@ -44,7 +44,7 @@ class SaveCheckpointConfig:
 @checked
 @dataclasses.dataclass
 class RestoreCheckpointConfig:
-    """The checkpoint to start from; an empty path starts from scratch.
+    """The checkpoint to start from; a path of None or [] starts from scratch.
 
     `mode` 'specific' names a checkpoint_STEP folder; 'latest' names a folder of them, of
     which it takes the newest; 'all' takes every one, for evaluation. `dtype` is that of
@@ -185,14 +185,15 @@ class TrainStateInitializer:
                 fallback_to_scratch is set and there is no key.
         """
         checkpoints.check_exists(path)
-        fallback = None
+        initial = None
         if cfg.fallback_to_scratch:
             if init_rng is None:
                 raise ValueError(
                     "RestoreCheckpointConfig.fallback_to_scratch needs a seed: set "
                     "fallback_init_rng"
                 )
-            fallback = self.from_scratch(init_rng).state_dict()
+            patterns = [pattern for pattern, _ in cfg.assignment_map or ()]
+            initial = self._initial(patterns, init_rng)
         reader = checkpoints.OrbaxCheckpointManagerInterface(
             os.path.dirname(os.path.abspath(path)),
             self.global_train_state_shape,
@@ -201,10 +202,24 @@ class TrainStateInitializer:
             restore_dtype=cfg.dtype,
         )
         try:
-            patterns = [pattern for pattern, _ in cfg.assignment_map or ()]
-            return reader.restore(path, fallback, patterns, cfg.strict, resuming)
+            return reader.restore(path, initial, cfg.strict, resuming)
         finally:
             reader.close()
+
+    def _initial(
+        self, patterns: Sequence[str], init_rng: jax.Array
+    ) -> dict[checkpoints.Path, jax.Array]:
+        """The initial arrays whose names match a pattern, without the others."""
+        arrays = checkpoints.flatten(self.global_train_state_shape.state_dict())
+        chosen = checkpoints.matching(arrays, patterns)
+        axes = checkpoints.flatten(self.train_state_axes.state_dict())
+
+        def initialize(rng):
+            state = checkpoints.flatten(self._initialize(rng).state_dict())
+            return {path: state[path] for path in chosen}
+
+        of_chosen = {path: axes[path] for path in chosen}
+        return self._partitioner.partition(initialize, None, of_chosen)(init_rng)
 
     def restore_for_inference(
         self, path: str, cfg: RestoreCheckpointConfig, seed: int | None = None

@@ -8,7 +8,7 @@ of the differences of each seed.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import pathlib
 import statistics
 
@@ -93,11 +93,8 @@ def _schedules(compared: Sequence[seeds.Seeds]) -> list[_Column]:
     for entry in compared:
         for name, curve in entry.hyperparams.items():
             ends.setdefault(name, set()).update((min(curve), max(curve)))
-    kinds: dict[str, list[str]] = {}
-    for name in ends:
-        kinds.setdefault(name.partition("/")[0], []).append(name)
     columns = []
-    for kind, names in kinds.items():
+    for kind, names in _by_kind(ends).items():
         if len(names) <= _MANY_GROUPS:
             columns += [
                 (f"{name} at step {step}", [_at(s, [name], step) for s in compared])
@@ -106,10 +103,19 @@ def _schedules(compared: Sequence[seeds.Seeds]) -> list[_Column]:
             ]
             continue
         for step in sorted(set().union(*(ends[name] for name in names))):
-            number = sum("/" in name for name in names)
+            groups = [n for n in names if "/" in n]
+            number = max(sum(n in s.hyperparams for n in groups) for s in compared)
             heading = f"{kind} at step {step}, {number} groups"
             columns.append((heading, [_at(s, names, step) for s in compared]))
     return columns
+
+
+def _by_kind(names: Iterable[str]) -> dict[str, list[str]]:
+    """`alpha` -> `alpha/encoder`, `alpha/decoder`."""
+    kinds: dict[str, list[str]] = {}
+    for name in names:
+        kinds.setdefault(name.partition("/")[0], []).append(name)
+    return kinds
 
 
 def _at(entry: seeds.Seeds, names: Sequence[str], step: int) -> str:
@@ -128,11 +134,8 @@ def _short_schedules(compared: Sequence[seeds.Seeds]) -> list[_Column]:
     """All learned hyper-parameters of each, in one cell for the first and last step."""
 
     def cell(entry: seeds.Seeds, end: int) -> str:
-        kinds: dict[str, list[str]] = {}
-        for name in entry.hyperparams:
-            kinds.setdefault(name.partition("/")[0], []).append(name)
         parts = []
-        for kind, names in kinds.items():
+        for kind, names in _by_kind(entry.hyperparams).items():
             values = {n: list(entry.hyperparams[n].values())[end] for n in names}
             if len(names) <= _MANY_GROUPS:
                 parts += [f"{name} {_short(value)}" for name, value in values.items()]

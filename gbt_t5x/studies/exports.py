@@ -6,7 +6,7 @@ started from.
 The gin file is for a run that is not guided, after the model and run files.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import contextlib
 import os
 import re
@@ -66,8 +66,9 @@ def read(model_dir: str | os.PathLike) -> schedule_lib.Schedule:
         ValueError: it is no folder of a guided run.
     """
     folder = epath.Path(model_dir)
-    pattern = f"{tags.HYPERPARAMS}.+"
+    pattern = f"{tags.HYPERPARAMS}.+|{runs.COMPILATION}"
     curves = runs.read_curves(folder / "train", pattern) if runs.is_run(folder) else {}
+    began = min(curves.pop(runs.COMPILATION, ()), default=None)
     curves = {tag.removeprefix(tags.HYPERPARAMS): curve for tag, curve in curves.items()}
     names = [
         name
@@ -90,8 +91,8 @@ def read(model_dir: str | os.PathLike) -> schedule_lib.Schedule:
         )
         for name in names
     }
-    start = _start(names, steps, _initial(folder / "config.gin"))
-    if start:
+    start = _initial(folder / "config.gin")
+    if began == 0 and steps[0] > 1 and set(names) <= set(start):
         steps = [1, *steps]
         table = {
             name: np.concatenate([np.full((1, len(groups)), start[name]), values])
@@ -117,20 +118,6 @@ def _initial(config: epath.Path) -> dict[str, float]:
         with contextlib.suppress(ValueError):  # None, or a macro
             numbers[name] = float(value)
     return numbers
-
-
-def _start(
-    names: Sequence[str], steps: Sequence[int], known: Mapping[str, float]
-) -> dict[str, float]:
-    """Name -> value of the first update, of all; empty if that is not known.
-
-    A run whose first summary is of a later step than a period began from a checkpoint,
-    where λ may be anything.
-    """
-    from_zero = 1 < steps[0] <= max(np.diff(steps), default=0)
-    if not from_zero or not set(names) <= set(known):
-        return {}
-    return {name: known[name] for name in names}
 
 
 def gin_text(

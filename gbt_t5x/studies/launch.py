@@ -150,7 +150,8 @@ def evaluate(
         The EVAL_OUTPUT_DIR of each.
 
     Raises:
-        ValueError: a run has no checkpoint, or as of `train`.
+        ValueError: a run has no checkpoint, its evaluation was made by another command,
+            or evaluations failed.
         KeyboardInterrupt: as of `train`.
     """
     planned = []
@@ -195,6 +196,7 @@ def _run(
             progress.done(f"{run.name} was done before")
         else:
             left.append(run)
+    are_new = is_whole and len(left) == len(planned) > 2
     with processes.Processes() as started, processes.pool(jobs, started) as pool:
         futures = {pool.submit(run.run, started): run for run in left}
         for future in concurrent.futures.as_completed(futures):
@@ -203,8 +205,7 @@ def _run(
                 failed[futures[future].folder] = problem
             progress.done(f"{name} failed: {problem}" if problem else name, seconds)
             ended.append(problem.rpartition(" (")[0])  # without the log
-            are_first = is_whole and len(ended) == 2 < len(left) == len(planned)
-            if are_first and _is_mistake(*ended):
+            if are_new and len(ended) == 2 and _is_mistake(*ended):
                 raise ValueError(f"the first two runs failed alike: {name}: {problem}")
     if failures is not None:
         failures.update(failed)

@@ -22,10 +22,7 @@ def draw(compared: Sequence[seeds.Seeds], file: pathlib.Path) -> None:
         file: PNG or SVG, by its suffix.
     """
     few = len(compared) <= _FEW
-    losses = [
-        [{step: run.loss[step] for step in entry.loss} for run in entry.runs]
-        for entry in compared
-    ]
+    losses = [[run.loss for run in entry.runs] for entry in compared]
     panels = [_losses("Development loss", compared, losses, few)]
     if len(compared) > 1:
         panels += _differences(compared, few)

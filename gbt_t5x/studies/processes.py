@@ -50,6 +50,7 @@ class Processes:
             "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # fewer page faults
             "JAX_COMPILATION_CACHE_DIR": _compiled(),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+            "JAX_TRACEBACK_FILTERING": "off",  # else a note of JAX's follows an error
         }
         env = defaults | os.environ
         with log.open("ab") as output:

@@ -118,8 +118,9 @@ def _search(
     found: list[Trial] = []
     progress = commands.Progress(max(trials, len(points)), "trials", jobs)
 
-    def run(first: int, some: Sequence[spaces.Values]) -> None:
-        variants = [question.variant(first + i, x) for i, x in enumerate(some)]
+    def run(some: Sequence[spaces.Values]) -> None:
+        numbered = enumerate(some, len(found) + 1)
+        variants = [question.variant(number, values) for number, values in numbered]
         failures: dict[pathlib.Path, str] = {}
         trained = launch.train(
             variants,
@@ -129,14 +130,15 @@ def _search(
             failures=failures,
             progress=progress,
         )
-        for number, values in enumerate(some, first):
-            (model_dir,) = trained[variants[number - first].name]
-            found.append(_trial(number, values, model_dir, failures.get(model_dir, "")))
+        for variant, values in zip(variants, some, strict=True):
+            (model_dir,) = trained[variant.name]
+            problem = failures.get(model_dir, "")
+            found.append(_trial(len(found) + 1, values, model_dir, problem))
         if all(trial.is_broken for trial in found):
             raise _all_failed(found)  # by no fault of the points
 
     if points:
-        run(1, points)
+        run(points)
     while len(points) < trials:
         some: list[spaces.Values] = []
         known = [(trial.values, trial.loss) for trial in found if not trial.is_broken]
@@ -146,7 +148,7 @@ def _search(
             some.append(spaces.suggest(question.space, known, pending, question.seed))
         points += some
         launch.write_json(folder / STORE, question.as_json() | {"points": points})
-        run(len(found) + 1, some)
+        run(some)
     return found
 
 
@@ -171,12 +173,11 @@ def _all_failed(trials: Sequence[Trial]) -> ValueError:
 def _trial(
     number: int, values: spaces.Values, model_dir: pathlib.Path, problem: str
 ) -> Trial:
-    if problem:
-        loss = math.inf
-    else:
+    loss = math.inf
+    if not problem:
         loss = runs.last_value(runs.read_finished_run(model_dir).loss)
-    if not problem and not math.isfinite(loss):
-        loss, problem = math.inf, "the final development loss is not finite"
+        if not math.isfinite(loss):
+            loss, problem = math.inf, "the final development loss is not finite"
     seconds = launch.seconds(model_dir)
     return Trial(number, values, loss, seconds, problem, model_dir)
 

@@ -110,12 +110,14 @@ class Seeds:
         return runs.SCHEDULE in self.runs[0].settings
 
     def fixed(self, name: str) -> float | str | None:
-        """A hyper-parameter that was not learned: 1, its macro, `replayed`, or None.
+        """A hyper-parameter that no group learned: 1, its macro, `replayed`, or None.
 
         Args:
             name: as `alpha` or `alpha/encoder`.
         """
         kind = name.partition("/")[0]
+        if any(other.partition("/")[0] == kind for other in self.hyperparams):
+            return None  # other groups learned it
         settings = self.runs[0].settings
         if self.is_replayed:
             replayed = settings.get("HYPERPARAMS", "None")
@@ -142,8 +144,15 @@ def read(label: str, folder: str | os.PathLike) -> Seeds:
 def read_trained(
     trained: Mapping[str, Sequence[str | os.PathLike]],
 ) -> list[Seeds]:
-    """Reads what `launch.train` returns, label -> the MODEL_DIRs of the seeds."""
-    return [Seeds(label, [*map(runs.read_run, of)]) for label, of in trained.items()]
+    """Reads what `launch.train` returns, label -> the MODEL_DIRs of the seeds.
+
+    Raises:
+        ValueError: as `runs.read_finished_run` and `Seeds`.
+    """
+    return [
+        Seeds(label, [*map(runs.read_finished_run, model_dirs)])
+        for label, model_dirs in trained.items()
+    ]
 
 
 def check(compared: Sequence[Seeds]) -> None:

@@ -11,7 +11,15 @@ import argparse
 from collections.abc import Mapping, Sequence
 import pathlib
 
-from gbt_t5x.studies import commands, compare, launch, macros, seeds, tables
+from gbt_t5x.studies import (
+    commands,
+    compare,
+    launch,
+    macros,
+    processes,
+    seeds,
+    tables,
+)
 
 _GIN = "gbt_t5x/gin"
 _BASELINE, _GUIDED, _RECIPE = (
@@ -31,10 +39,11 @@ def small(bindings: Sequence[str] = ()) -> list[launch.Variant]:
     """The runs that learn a schedule.
 
     Args:
-        bindings: of all of them, as `NAME = VALUE`.
+        bindings: of all of them, as `NAME = VALUE`; macros that the recipe alone has are
+            those of its run.
     """
     return [
-        launch.Variant("guided", [_GUIDED], bindings),
+        launch.Variant("guided", [_GUIDED], macros.of_both(bindings, _RECIPE, _GUIDED)),
         launch.Variant("recipe", [_RECIPE], [GROUPS, *bindings]),
     ]
 
@@ -46,8 +55,8 @@ def larger(
 
     Args:
         replays: `guided` and `recipe` -> the gin file that replays it.
-        bindings: of all of them, as `NAME = VALUE`; macros that the recipe alone has are
-            those of the guided runs.
+        bindings: of all of them, as `NAME = VALUE`; macros that another gin file lacks
+            are not those of its runs.
     """
     unguided = macros.of_both(bindings, _RECIPE, _BASELINE)
 
@@ -58,7 +67,7 @@ def larger(
     rate = f"PEAK_RATE = {macros.read([_RECIPE], bindings)['LEARNING_RATE']}"
     return [
         run("baseline", [_BASELINE], unguided),
-        run("guided", [_GUIDED], bindings),
+        run("guided", [_GUIDED], macros.of_both(bindings, _RECIPE, _GUIDED)),
         run("guided_replayed", [_BASELINE, replays["guided"]], unguided),
         run("linear", linear, [rate, *unguided]),
         run("recipe", [_RECIPE], [GROUPS, *bindings]),
@@ -83,9 +92,22 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _main(options: argparse.Namespace, bindings: Sequence[str]) -> None:
+    folder = pathlib.Path(options.folder or "runs/transfer").absolute()
+    with processes.alone(folder):
+        trained = _train(options, bindings, folder)
+    compare.report(
+        seeds.read_trained(trained),
+        style=options.format,
+        figure=options.figure or folder / "report.png",
+    )
+
+
+def _train(
+    options: argparse.Namespace, bindings: Sequence[str], folder: pathlib.Path
+) -> dict[str, list[pathlib.Path]]:
+    """The runs of the larger model, by their names."""
     from gbt_t5x.studies import exports  # which takes JAX
 
-    folder = pathlib.Path(options.folder or "runs/transfer").absolute()
     learned = launch.train(
         small(bindings), folder / "small", seeds=options.seeds, jobs=options.jobs
     )
@@ -104,11 +126,7 @@ def _main(options: argparse.Namespace, bindings: Sequence[str]) -> None:
         )
         for name, model_dirs in of_seed.items():
             trained.setdefault(name, []).extend(model_dirs)
-    compare.report(
-        seeds.read_trained(trained),
-        style=options.format,
-        figure=options.figure or folder / "report.png",
-    )
+    return trained
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 import pathlib
 
-from gbt_t5x.studies import commands, launch
+from gbt_t5x.studies import commands, launch, processes
 from gbt_t5x.studies.paper import experiments
 
 
@@ -76,8 +76,9 @@ def _main(options: argparse.Namespace) -> None:
     if source is None:
         size = experiments.QUICK if options.quick else experiments.WHOLE
         made = study.Study(folder.absolute(), size, options.jobs)
-        for part in options.only:
-            made.make(part, options.corpora)
+        with processes.alone(folder):
+            for part in options.only:
+                made.make(part, options.corpora)
         source = made.results
     page = options.page or source.parent / "paper.html"
     webpage.make(source, page)

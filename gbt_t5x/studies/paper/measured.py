@@ -1,6 +1,7 @@
 """The numbers of the paper's figures and tables, as CSV files, one for each.
 
-    figure_*.csv    run, learned, eta, beta1, seed, quantity, step, value: a line for
+    figure_*.csv, why_alpha_rises.csv
+                    run, learned, eta, beta1, seed, quantity, step, value: a line for
                     every value of `loss`, `alpha` and `beta1`, to six digits
     table_1.csv     corpus, direction, learned, seed, bleu, chrf, loss
     table_2.csv     corpus, learned, row, runs, seconds, seed, bleu, loss, settings
@@ -25,13 +26,8 @@ from gbt_t5x.studies import commands, runs
 COLUMNS: Mapping[str, Sequence[str]] = {
     "figure": ("run", "learned", "eta", "beta1", "seed", "quantity", "step", "value"),
     "table_1": ("corpus", "direction", "learned", "seed", "bleu", "chrf", "loss"),
-    "table_2": (
-        *("corpus", "learned", "row", "runs", "seconds"),
-        *("seed", "bleu", "loss", "settings"),
-    ),
-    "trials": (
-        *("corpus", "learned", "row", "trial", "settings", "loss", "seconds", "problem"),
-    ),
+    "table_2": "corpus learned row runs seconds seed bleu loss settings".split(),
+    "trials": "corpus learned row trial settings loss seconds problem".split(),
     "table_3": ("pretrained", "task", "metric", "seed", "value"),
     "size": ("name", "value"),
 }
@@ -43,10 +39,7 @@ _KEYS: Mapping[str, Sequence[str]] = {  # which tell rows from each other
     "table_3": ("pretrained", "task", "metric", "seed"),
     "size": ("name",),
 }
-_NUMBERS = {
-    *("eta", "beta1", "seed", "step", "value", "bleu", "chrf", "loss"),
-    *("runs", "seconds", "trial"),
-}
+_NUMBERS = {*"eta beta1 seed step value bleu chrf loss runs seconds trial".split()}
 LEARNED = ("", "alpha", "beta1", "alpha+beta1")
 ROWS = ("base", "base_tuned", "guided", "guided_tuned")
 _VALUES: Mapping[str, Sequence[str]] = {"learned": LEARNED, "row": ROWS}
@@ -88,7 +81,7 @@ def read(folder: pathlib.Path, name: str) -> list[Row]:
     try:
         with file.open(newline="", encoding="utf-8") as f:
             reader = csv.DictReader(f)
-            there, here = tuple(reader.fieldnames or ()), tuple(columns(name))
+            there, here = [*(reader.fieldnames or ())], [*columns(name)]
             rows = [*reader] if there == here else []
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is no CSV file: {error}") from error
@@ -316,10 +309,9 @@ class Results:
 def _number(name: str, text: str | None, optional: bool) -> float | int | None:
     if not text and optional:
         return None
+    there = text or ""
     try:
-        value = (
-            int(text or "") if (text or "").lstrip("-").isdigit() else float(text or "")
-        )
+        value = int(there) if there.lstrip("-").isdigit() else float(there)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):

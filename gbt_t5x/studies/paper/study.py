@@ -56,7 +56,7 @@ class Study:
         """
         self.results = folder / "results"
         self._folder, self._size, self._jobs = folder, size, jobs
-        self._made: set[pathlib.Path] = set()  # of a part
+        self._made: set[pathlib.Path] = set()  # of a piece
 
     def make(self, part: str, corpora: Sequence[str] = ("templates",)) -> None:
         """Trains what the results lack of a part, and writes its numbers.
@@ -82,9 +82,11 @@ class Study:
                 commands.say(f"{piece.name}: is in {self.results}, and is not made again")
                 continue
             self._made.clear()
-            for name, rows in piece.rows_of().items():
-                self._write(name, [*self._others(name, piece.which), *rows])
+            found = piece.rows_of()
             self._write("size", [*self._sizes(piece, goes_on=bool(there))])
+            # The part's own rows say that all is there: they come last.
+            for name in sorted(found, key=lambda name: name == part):
+                self._write(name, [*self._others(name, piece.which), *found[name]])
 
     def _pieces(self, part: str, corpora: Sequence[str]) -> Iterator[_Piece]:
         if part == "table_1":
@@ -251,12 +253,16 @@ class Study:
         has_figure = (corpus, column) == ("templates", "beta1")
         for guided in (False, True):
             trials, trained = self._searched(corpus, column, guided)
-            for t in trials:
+            for trial in trials:
                 of_trial = {
-                    **{"corpus": corpus, "learned": column, "row": _ROWS[guided]},
-                    **{"trial": t.number, "settings": _text(t.values)},
-                    **{"loss": t.loss if not t.problem else None, "problem": t.problem},
-                    "seconds": t.seconds,
+                    "corpus": corpus,
+                    "learned": column,
+                    "row": _ROWS[guided],
+                    "trial": trial.number,
+                    "settings": _text(trial.values),
+                    "loss": None if trial.problem else trial.loss,
+                    "problem": trial.problem,
+                    "seconds": trial.seconds,
                 }
                 of_trials.append(of_trial)
             for row, model_dirs in trained if has_figure else ():
@@ -285,16 +291,23 @@ class Study:
         bindings = [*untuned.bindings, *spaces.bindings(best)]
         tuned = launch.Variant(f"{name}_tuned", untuned.gin_files, bindings)
         trained = self._train([untuned, tuned], f"{folder}/runs")
-        seconds = launch.seconds(trained[untuned.name][0])
-        of_tuning = sum(trial.seconds for trial in trials)
-        rows = {
-            untuned.name: (row, 1, seconds, ""),
-            tuned.name: (f"{row}_tuned", len(trials), of_tuning, _text(best)),
+        of_untuned = {
+            "corpus": corpus,
+            "learned": column,
+            "row": row,
+            "runs": 1,
+            "seconds": launch.seconds(trained[untuned.name][0]),
+            "settings": "",
         }
-        columns = ("corpus", "learned", "row", "runs", "seconds", "settings")
+        of_tuned = of_untuned | {
+            "row": f"{row}_tuned",
+            "runs": len(trials),
+            "seconds": sum(trial.seconds for trial in trials),
+            "settings": _text(best),
+        }
         return trials, [
-            (dict(zip(columns, (corpus, column, *of), strict=True)), trained[run])
-            for run, of in rows.items()
+            (of_untuned, trained[untuned.name]),
+            (of_tuned, trained[tuned.name]),
         ]
 
     def _pretrained(self) -> dict[str, launch.Variant]:
@@ -371,7 +384,10 @@ def _curves(
         for quantity, curve in curves.items():
             for step, value in curve.items():
                 yield {
-                    **{**row, "seed": seed, "quantity": quantity, "step": step},
+                    **row,
+                    "seed": seed,
+                    "quantity": quantity,
+                    "step": step,
                     "value": f"{value:.6g}",
                 }
 

@@ -256,13 +256,11 @@ def _line(
 
     A colour is one η̂, where there are several, and a dash one start of β1.
     """
-    grid = len(etas) > 1 and len(starts) > 1 and run.eta is not None
-    return figures.of_several(
-        1 + etas.index(run.eta) if grid and run.eta is not None else number,
-        [*by_seed.values()],
-        label(run),
-        dash=starts.index(run.beta1) if grid and run.beta1 is not None else 0,
-    )
+    colour, dash = number, 0
+    if run.eta is not None and len(etas) > 1 and len(starts) > 1:
+        colour = 1 + etas.index(run.eta)
+        dash = 0 if run.beta1 is None else starts.index(run.beta1)
+    return figures.of_several(colour, [*by_seed.values()], label(run), dash=dash)
 
 
 def label(run: measured.Run) -> str:
@@ -291,22 +289,9 @@ def _table_1(results: measured.Results) -> list[Table]:
     found = []
     for corpus in results.distinct("table_1", "corpus"):
         directions = claims.directions(results, corpus)
+        bleu = functools.partial(results.by_seed, "table_1", "bleu", corpus=corpus)
         cells = [
-            [
-                symbol,
-                *(
-                    _cell(
-                        results.by_seed(
-                            "table_1",
-                            "bleu",
-                            corpus=corpus,
-                            direction=direction,
-                            learned=learned,
-                        )
-                    )
-                    for direction in directions
-                ),
-            ]
+            [symbol, *(_cell(bleu(direction=d, learned=learned)) for d in directions)]
             for learned, symbol in claims.SYMBOLS.items()
         ]
         header = ["", *(direction.replace("_", "-") for direction in directions)]

@@ -167,13 +167,15 @@ def _check_own(found: Sequence[Rival], bindings: Sequence[str]) -> None:
 
 
 def _guided(corpus: str, guided: str, bindings: Sequence[str]) -> list[Rival]:
-    def one(name, *files):
+    def one(name, bindings, *files):
         return Rival(name, [*files, *_own("losses")], bindings, [()], is_guided=True)
 
+    recipe = f"{_GIN}/{corpus}_recipe.gin"
+    own = macros.of_both(bindings, recipe, guided)
     return [
-        one("guided", guided),
-        one("next_batch", guided, f"{_GIN}/guidance/next_batch.gin"),
-        one("recipe", f"{_GIN}/{corpus}_recipe.gin"),
+        one("guided", own, guided),
+        one("next_batch", own, guided, f"{_GIN}/guidance/next_batch.gin"),
+        one("recipe", bindings, recipe),
     ]
 
 

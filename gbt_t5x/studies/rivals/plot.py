@@ -39,23 +39,22 @@ def draw(results: scoring.Results, file: pathlib.Path) -> None:
         index = known[name]
         entries = [results.entry(name, budget) for budget in results.budgets]
         guided = results.is_guided(name)
-        shift = _SHIFT ** (index - len(_ORDER) / 2)
-        places: list[Sequence[float]] = [[entry.budget * shift] for entry in entries]
         if guided:
             ends = results.budgets[0] / _MARGIN, results.budgets[-1] * _MARGIN
-            entries, places = entries[:1], [ends]
-        of_loss, of_time = {}, {}
-        for entry, at in zip(entries, places, strict=True):
-            deviation = repeats.sample_std(entry.losses) or 0.0
-            ratio = results.mean_ratio(entry)
-            for place in at:
-                if math.isfinite(entry.mean):
-                    of_loss[place] = entry.mean, deviation
-                if ratio is not None:
-                    of_time[place] = ratio, 0.0
+            at = dict.fromkeys(ends, entries[0])
+        else:
+            shift = _SHIFT ** (index - len(_ORDER) / 2)
+            at = {entry.budget * shift: entry for entry in entries}
+        of_loss = {
+            place: (entry.mean, repeats.sample_std(entry.losses) or 0.0)
+            for place, entry in at.items()
+            if math.isfinite(entry.mean)
+        }
+        ratios = {place: results.mean_ratio(entry) for place, entry in at.items()}
+        of_time = {p: (ratio, 0.0) for p, ratio in ratios.items() if ratio is not None}
         losses.append(_line(index, name, of_loss, guided))
         times.append(_line(index, name, of_time, guided))
-        last = [trial.loss for trial in results.entry(name, results.budgets[-1]).trials]
+        last = [trial.loss for trial in entries[-1].trials]
         curves.append(figures.Line(index, runs.mean(last), name))
     limits, beyond = _limits(results)
     never = [line.label for line in times if not line.curve]

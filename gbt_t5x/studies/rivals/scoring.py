@@ -134,7 +134,8 @@ class Results:
         setting = self.best(name, budget)
         missing = [s for s in self.seeds if (name, setting, s) not in self._trials]
         if missing:
-            there = [s for _, x, s in self._trials if (_, x) == (name, setting)]
+            of = (name, setting)
+            there = [t.seed for t in self.trials if (t.rival, t.setting) == of]
             raise ValueError(
                 f"{name} chose setting {setting} for budget {budget}, which has the "
                 f"seeds {', '.join(map(str, there))} and not "
@@ -187,10 +188,8 @@ class Results:
 
     def ratio(self, trial: Trial) -> float | None:
         """Seconds to the target over those of the baseline's full run."""
-        seconds, each = (
-            self.seconds_to_target(trial),
-            self.seconds_per_step(candidates.BASELINE),
-        )
+        seconds = self.seconds_to_target(trial)
+        each = self.seconds_per_step(candidates.BASELINE)
         if seconds is None or not each:
             return None
         return seconds / (each * self.baseline.trials[0].steps)
