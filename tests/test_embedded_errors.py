@@ -231,6 +231,24 @@ def test_other_errors_keep_their_traceback():
             raise fault
 
 
+def test_a_missing_argument_is_named_with_what_takes_it():
+    header = ["from __gin__ import dynamic_registration", "from t5x import utils"]
+    with pytest.raises(SystemExit) as ended, gin_utils._short_errors():
+        gin.parse_config([*header, "utils.SaveCheckpointConfig.period = 2"])
+        gin.parse_config("utils.DatasetConfig.split = 'train'")
+        gin.get_configurable(utils.DatasetConfig)("a_task", {"inputs": 4})
+    gin.clear_config()
+    message = "error: DatasetConfig: missing a required argument: 'batch_size'"
+    assert ended.value.code == message
+
+
+def test_numbers_of_numpy_are_numbers():
+    schedule = utils.create_learning_rate_scheduler(
+        "constant", base_learning_rate=np.float32(0.25)
+    )
+    assert float(schedule(3)) == 0.25
+
+
 def test_errors_of_gin_are_one_line():
     faults = {
         "Unable to parse value. (line 1): MODEL_DIR=/tmp/run (a text is in quotes, on a "

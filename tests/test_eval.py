@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+import seqio
 from t5x import eval as eval_script, gin_utils, train as train_script, utils
 
 import gin_runs
@@ -47,6 +48,15 @@ def metrics_of(folder):
     path = folder / "inference_eval" / f"{text_runs.TASK}-metrics.jsonl"
     lines = text_runs.read_json_lines(path)
     return {line["step"]: {k: line[k] for k in METRICS} for line in lines}
+
+
+@text_runs.embedded_only
+def test_a_task_may_be_given_itself(model_dir, tmp_path):
+    task = seqio.TaskRegistry.get(text_runs.TASK)
+    cfg = text_runs.dataset_cfg("test", mixture_or_task_name=task)
+    evaluate(model_dir / "checkpoint_2", tmp_path, dataset_cfg=cfg)
+    assert metrics_of(tmp_path).keys() == {2}
+    assert (tmp_path / f"eval.{text_runs.TASK}.ckpt").exists()
 
 
 def test_training_and_eval_measure_the_same(model_dir, tmp_path):

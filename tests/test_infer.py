@@ -277,7 +277,8 @@ def test_chunks_of_another_decoder_are_refused(checkpoint, tmp_path, chunks):
         with pytest.raises(ValueError, match=re.escape(message)):
             stopped(checkpoint, first, *bindings)
     moved = first.rename(tmp_path / "moved")
-    stopped(checkpoint, moved, "ALPHA = 0.6")
+    # Whose whole path is compared, however it is spelled.
+    stopped(checkpoint, moved, "ALPHA = 0.6", "CHECKPOINT_PATH = 'run/checkpoint_60'")
     assert chunks == [0, 1, 1, 2]
 
 

@@ -9,7 +9,11 @@ import optax
 import pytest
 from t5x import adafactor, optimizers
 
-from gbt_t5x import hyperparams as hyperparams_lib, optimizers as guided
+from gbt_t5x import (
+    hyperparams as hyperparams_lib,
+    optax_optimizer,
+    optimizers as guided,
+)
 import tiny
 
 CHOICES = pytest.mark.parametrize("names", [("alpha",), ("beta1",), ("alpha", "beta1")])
@@ -459,6 +463,31 @@ def test_alpha_is_not_learned_where_it_moves_nothing():
     with pytest.raises(ValueError, match="cannot learn alpha: _OfOneRate does not"):
         guided.GuidedOptimizer(base, ["alpha"], 0.1)
     assert guided.GuidedOptimizer(_base(), ["alpha"], 0.1).hyperparams == ["alpha"]
+
+
+class _OfNames(adafactor.Adafactor):
+    """As T5X's Adafactor with an HParamMap, it takes parameters of certain names."""
+
+    def init_state(self, params):
+        if "kernel" in params:
+            raise KeyError("No factor rule found for parameter: kernel")
+        return super().init_state(params)
+
+
+def test_an_optimizer_may_take_parameters_of_certain_names_alone():
+    assert guided.GuidedOptimizer(_OfNames(), ["alpha"], 0.1).hyperparams == ["alpha"]
+
+
+def test_epsilon_of_adafactor_is_not_learned_where_the_derivative_overflows():
+    base = adafactor.Adafactor(epsilon1=1e-10)
+    bounds = {"epsilon": (1e-28, 1e-3)}
+    with pytest.raises(ValueError, match="epsilon begins at 1e-28: .* set BOUNDS"):
+        guided.GuidedOptimizer(base, ["epsilon"], 0.1, bounds=bounds)
+    bounds = {"epsilon": (1e-12, 1e-3)}
+    guided.GuidedOptimizer(base, ["epsilon"], 0.1, bounds=bounds)
+    of_adam = optax_optimizer.OptaxOptimizer(optax.adam, eps=1e-10)
+    bounds = {"epsilon": (1e-28, 1e-3)}
+    guided.GuidedOptimizer(of_adam, ["epsilon"], 0.1, bounds=bounds)
 
 
 def test_an_optimizer_of_several_rates_is_refused():

@@ -337,6 +337,8 @@ NONE = "is no schedule: "
         ("step,alpha,alpha\n1,1,1\n", NONE + "its first line is 'step,alpha,alpha'"),
         ("step,gamma\n1,1\n", NONE + "'gamma' is none of alpha, beta1"),
         ("step,alpha,alpha/a\n1,1,1\n", NONE + ".* not the same groups"),
+        ("step,alpha/\n1,1\n", NONE + ".* not the same groups"),
+        ("step,alpha,beta1/\n1,1,.5\n", NONE + ".* not the same groups"),
         ("step,alpha/a,beta1/b\n1,1,.5\n", NONE + ".* not the same groups"),
         ("step,alpha\n1,1\n2\n", NONE + "2 columns, and 1 in '2'"),
         ("step,alpha\n1,one\n", NONE + "'1,one' are not numbers"),

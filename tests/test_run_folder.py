@@ -267,6 +267,14 @@ def test_the_refusal_of_a_state_names_a_whole_checkpoint(model_dir):
     run.close()
 
 
+def test_the_refusal_names_a_checkpoint_without_a_position(model_dir):
+    newest = model_dir / "checkpoint_4"
+    (newest / checksums.FILE).unlink()
+    damage(newest, *DAMAGES["dataset_emptied"])
+    refusal = run_folder._BeforeSaving(str(model_dir))._refusal(6, ["target/w"])
+    assert f"finite checkpoint: {newest}. " in refusal
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_state_that_is_not_finite_is_not_saved(bad, model_dir):
     run = saved_run.Run(model_dir)

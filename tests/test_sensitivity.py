@@ -147,6 +147,19 @@ def test_hypergradient_is_the_discounted_derivative_of_the_run(
     assert any(np.any(abs(x) > 1e-3) for x in jax.tree.leaves(expected))
 
 
+def test_beta1_follows_from_alpha_where_every_update_is_made():
+    """Not where T5X's Adafactor leaves out the updates that are NaN."""
+    params = trees(1)[0]
+    for skips in (False, True):
+        base = adafactor.Adafactor(beta1=0.5)
+        object.__setattr__(base.hyper_params, "skip_nan_updates", skips)
+        definition = optimizers.GuidedOptimizer(
+            base, ["alpha", "beta1"], 0.1, discount=0.0
+        )
+        kept = definition.init_state(params).sensitivity["params"]
+        assert set(kept) == ({"alpha", "beta1"} if skips else {"alpha"})
+
+
 @pytest.mark.parametrize("base", BASES)
 def test_keeping_sensitivities_changes_no_update(base):
     params, *gradients = trees(4)

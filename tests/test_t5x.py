@@ -113,6 +113,16 @@ def test_metrics_merge_and_compute():
     assert float(speed.compute()) == 3.0
 
 
+def test_the_loss_of_a_batch_of_numpy():
+    model = tiny.make_model(adafactor.Adafactor())
+    with tiny.make_trainer(adafactor.Adafactor(), t5x_trainer.Trainer) as trainer:
+        batch = jax.device_get(next(tiny.batches(trainer)))
+        params = trainer.train_state.params
+    (loss, _), _ = jax.value_and_grad(model.loss_fn, has_aux=True)(params, batch, None)
+    jitted, _ = jax.jit(model.loss_fn)(params, batch, None)
+    assert float(loss) == pytest.approx(float(jitted), rel=1e-5)
+
+
 @text_runs.embedded_only
 def test_metrics_of_many_steps_do_not_overflow():
     ids = np.ones((8, 512), np.int32)

@@ -188,6 +188,15 @@ def test_stock_trainer_keeps_the_hyperparameters():
     )
 
 
+def test_a_trainer_that_is_refused_writes_nothing(tmp_path):
+    refused = tiny.make_trainer(
+        tiny.guided(groups=[("all", ".*")]), guidance_period=0, summary_dir=str(tmp_path)
+    )
+    with pytest.raises(ValueError, match="GUIDANCE_PERIOD"), refused:
+        pass
+    assert not (tmp_path / "groups.json").exists()
+
+
 def test_needs_a_guided_optimizer():
     with pytest.raises(
         TypeError, match="GuidedTrainer needs a GuidedOptimizer, not a Ada"
