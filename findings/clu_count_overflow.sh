@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# clu 0.0.12 with JAX 0.10.2: of more than 2^31 tokens in one summary accuracy is negative.
+# clu 0.0.12 with JAX 0.10.2: of 2^31 tokens or more in one summary accuracy is wrong.
 #
 # Metrics of single steps are merged until a summary is written. clu.metrics.Average, and so
 # Accuracy, counts what it has seen as int32, which wraps around without an error, while the
-# total beside it is a float32. With the batches that T5 was pre-trained with, 256 rows of
-# 114 target tokens, that is so from the 73,585th step of a summary on: of a model that is
+# total beside it is a float32. Of batches of 256 rows of 114 target tokens, as in pre-training
+# by span corruption, that is so from the 73,585th step of a summary on: of a model that is
 # always right accuracy falls from 1 to -1, to -262,000, and starts anew from 336,000. No
 # argument of from_model_output makes the count a float; replace(count=...) does.
 #

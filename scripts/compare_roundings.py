@@ -36,7 +36,7 @@ def measure(gin_file: str, steps: int, bindings: Sequence[str]) -> dict[str, np.
         'DTYPE NAME' -> ((steps - 1) * groups,) relative errors of a hyper-parameter's ĝ.
 
     Raises:
-        ValueError: nothing is rounded, since the sensitivities follow from the optimizer.
+        ValueError: the run keeps none that could be rounded.
     """
     errors: dict[str, list[float]] = {}
 
@@ -44,14 +44,19 @@ def measure(gin_file: str, steps: int, bindings: Sequence[str]) -> dict[str, np.
         for name in exact:
             value, other = np.ravel(exact[name]), np.ravel(rounded[name])
             known = value != 0  # it is 0 before the first update
-            error = abs(other[known] / value[known] - 1)
-            errors.setdefault(f"{dtype} {name}", []).extend(error)
+            if known.any():
+                error = abs(other[known] / value[known] - 1)
+                errors.setdefault(f"{dtype} {name}", []).extend(error)
 
     with benchmark.configuration(gin_file, [*NEXT_BATCH, *bindings]) as kwargs:
         optimizer = kwargs["model"].optimizer_def
         hypergradient = optimizer.hypergradient
 
         def compared(params: Any, state: Any, grads: Any) -> dict[str, Any]:
+            if "params" not in state.sensitivity:
+                raise ValueError(
+                    f"{gin_file} keeps no sensitivities: they follow from the optimizer"
+                )
             exact = hypergradient(params, state, grads)
             for dtype in DTYPES:
                 kept = rounding.quantize(state.sensitivity["params"], dtype, state.step)

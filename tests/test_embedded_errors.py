@@ -233,11 +233,12 @@ def test_other_errors_keep_their_traceback():
 
 def test_a_missing_argument_is_named_with_what_takes_it():
     header = ["from __gin__ import dynamic_registration", "from t5x import utils"]
-    with pytest.raises(SystemExit) as ended, gin_utils._short_errors():
-        gin.parse_config([*header, "utils.SaveCheckpointConfig.period = 2"])
-        gin.parse_config("utils.DatasetConfig.split = 'train'")
-        gin.get_configurable(utils.DatasetConfig)("a_task", {"inputs": 4})
-    gin.clear_config()
+    try:
+        with pytest.raises(SystemExit) as ended, gin_utils._short_errors():
+            gin.parse_config([*header, "utils.DatasetConfig.split = 'train'"])
+            gin.get_configurable(utils.DatasetConfig)("a_task", {"inputs": 4})
+    finally:
+        gin.clear_config()
     message = "error: DatasetConfig: missing a required argument: 'batch_size'"
     assert ended.value.code == message
 

@@ -252,6 +252,7 @@ def test_a_mixture_of_which_a_task_lacks_the_split_is_refused(checkpoint, tmp_pa
 
 
 IMPORTS = ["from __gin__ import dynamic_registration", "from t5x import decoding"]
+IMPORTS.append("from t5x import utils")
 
 
 def stopped(checkpoint, output_dir, *bindings):
@@ -278,7 +279,12 @@ def test_chunks_of_another_decoder_are_refused(checkpoint, tmp_path, chunks):
             stopped(checkpoint, first, *bindings)
     moved = first.rename(tmp_path / "moved")
     # Whose whole path is compared, however it is spelled.
-    stopped(checkpoint, moved, "ALPHA = 0.6", "CHECKPOINT_PATH = 'run/checkpoint_60'")
+    path = "'run/checkpoint_60'"
+    spelled = (
+        f"CHECKPOINT_PATH = {path}",
+        f"utils.RestoreCheckpointConfig.path = {path}",
+    )
+    stopped(checkpoint, moved, "ALPHA = 0.6", *spelled)
     assert chunks == [0, 1, 1, 2]
 
 

@@ -103,6 +103,12 @@ def test_macros_of_guidance_are_of_the_guided_alone():
     given = "META_LEARNING_RATE = 0.5"
     assert given not in rival_of("quickstart", "cosine", given).variant(1).bindings
     assert rival_of("quickstart", "recipe", given).variant(1).bindings[-1] == given
+    of_recipe = "LEARNING_RATE = 0.03"
+    for name in ("guided", "next_batch", "cosine"):
+        found = rival_of("quickstart", name, of_recipe, "N = 1").variant(1).bindings
+        assert of_recipe not in found
+        assert "N = 1" in found, "a macro of neither is refused by its run"
+    assert of_recipe in rival_of("quickstart", "recipe", of_recipe).variant(1).bindings
 
 
 # (rival, setting) -> from each of two seeds, the losses at the steps 20 and 40.

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 from typing import Annotated, Any
 
 import jax
@@ -27,12 +28,12 @@ from t5x import (
 from t5x.checks import Count, LocalFolder, Seed, Whole, checked
 import tensorflow as tf
 
-# Settings that say which lines are written, and where; and of the checkpoint, whose whole
-# path is compared.
-_OF_NO_EFFECT = {
-    *("INFER_OUTPUT_DIR", "output_dir", "shard_id", "num_shards"),
-    *("merge_chunked_results", "CHECKPOINT_PATH"),
-}
+# Settings that say which lines are written, and where; and where the checkpoint is, whose
+# whole path is compared.
+_OF_NO_EFFECT = re.compile(
+    r"(.*\.)?(INFER_OUTPUT_DIR|output_dir|shard_id|num_shards|merge_chunked_results"
+    r"|CHECKPOINT_PATH|RestoreCheckpointConfig\.path)"
+)
 _SUFFIX = "_pretokenized"  # of the features that are written beside predictions
 
 
@@ -214,7 +215,7 @@ def _bound_settings() -> dict[str, str]:
     return {
         name: value
         for name, value in gin_utils.bindings().items()
-        if name.rpartition(".")[2] not in _OF_NO_EFFECT
+        if not _OF_NO_EFFECT.fullmatch(name)
     }
 
 

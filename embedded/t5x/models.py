@@ -315,7 +315,7 @@ def compute_base_metrics(
         real = jnp.sum(ids != 0, dtype=jnp.float32)
         size = jnp.array(ids.size, jnp.float32)
         metrics[f"effective_batch_size/{feature}"] = per_step(
-            total=_count_packed_examples(ids)
+            total=_count_packed_examples(ids).astype(jnp.float32)
         )
         metrics[f"non_padding_fraction/{feature}"] = average(total=real, count=size)
         total_real, total = total_real + real, total + size

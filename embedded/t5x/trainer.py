@@ -70,7 +70,7 @@ class MetricsManager:
             host_metrics = jax.device_get(metrics)
             done = time.time()
             # Dispatch runs ahead of the device: time starts when the device is free.
-            duration = done - max(started, self._last_done)
+            duration = max(done - max(started, self._last_done), 1e-9)  # no rate is 1/0
             self._last_done = done
             host_metrics = metrics_lib.set_time_metrics_duration(host_metrics, duration)
             host_metrics = metrics_lib.set_step_metrics_num_steps(host_metrics, num_steps)

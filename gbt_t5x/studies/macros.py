@@ -92,11 +92,11 @@ def of_both(bindings: Sequence[str], gin_file: str, other: str) -> list[str]:
     ['TRAIN_STEPS = 9']
 
     Args:
-        bindings: as `NAME = VALUE`, of `gin_file`; what is no macro is kept.
+        bindings: as `NAME = VALUE`; what is no macro of `gin_file` is kept.
         gin_file: a path, as for `read`.
         other: the other's.
     """
-    lacks = read([gin_file], bindings).keys() - read([other]).keys()
+    lacks = read([gin_file]).keys() - read([other]).keys()
     return [b for b in bindings if name_of(b) not in lacks]
 
 

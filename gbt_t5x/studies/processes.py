@@ -65,7 +65,7 @@ class Processes:
                     stderr=subprocess.STDOUT,
                     env=env,
                     start_new_session=True,
-                    pass_fds=[*_held],
+                    pass_fds=[*_held.values()],
                 )
                 self._running.add(process)
             status = process.wait()
@@ -84,17 +84,23 @@ class Processes:
                 process.terminate()
 
 
-_held: set[int] = set()  # descriptors of locked folders
+_held: dict[str, int] = {}  # real path of a locked folder -> its descriptor
 
 
 @contextlib.contextmanager
 def alone(folder: pathlib.Path) -> Iterator[None]:
     """Locks a folder, which is made, for this command and the processes that it starts.
 
+    One that this command has locked stays so.
+
     Raises:
         ValueError: another command works there, or a process of one that was killed.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    path = os.path.realpath(folder)
+    if path in _held:  # for what this is a part of
+        yield
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
@@ -106,10 +112,10 @@ def alone(folder: pathlib.Path) -> Iterator[None]:
             ) from None
         except OSError as error:  # a file system without locks
             commands.say(f"{folder} cannot be locked ({error}): use one command there")
-        _held.add(descriptor)
+        _held[path] = descriptor
         yield
     finally:
-        _held.discard(descriptor)
+        _held.pop(path, None)
         os.close(descriptor)
 
 

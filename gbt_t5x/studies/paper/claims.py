@@ -135,12 +135,13 @@ def _alphas(guided: Sequence[measured.Run]) -> list[list[float]]:
 
 
 def _falls(guided: Sequence[measured.Run]) -> list[bool]:
-    """Whether alpha never rises above 1, and ends lowest, of each run."""
+    """Whether alpha stays below RISE, and ends as near to its lowest, of each run."""
     return [max(x) < RISE and x[-1] < RISE * min(x) for x in _alphas(guided)]
 
 
 def _falling(what: str, falls: Sequence[bool]) -> str:
-    return f"{what} stays below {RISE}, and ends lowest, in {_count(falls)} runs."
+    within = f"stays below {RISE}, and ends within {RISE - 1:.0%} of its lowest,"
+    return f"{what} {within} in {_count(falls)} runs."
 
 
 def _ends(cells: Sequence[Sequence[float]]) -> str:

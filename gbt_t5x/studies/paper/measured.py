@@ -7,8 +7,9 @@
     table_2.csv     corpus, learned, row, runs, seconds, seed, bleu, loss, settings
     trials.csv      corpus, learned, row, trial, settings, loss, seconds, problem
     table_3.csv     pretrained, task, metric, seed, value
-    size.csv        name, value: how much was trained, in how many hours, and with
-                    which settings
+    size.csv        name, value: how much was trained; of each column of Table 2, of each
+                    direction of Table 1, and of each other part, in how many hours,
+                    and with which settings
 
 `learned` is '' without guidance; `row` is base, base_tuned, guided or guided_tuned.
 """
@@ -290,20 +291,24 @@ class Results:
         return found
 
     def hours(self, part: str) -> float | None:
-        """What the runs of a part took, one after the other, if that is known.
+        """What the runs of a part, or of its pieces, took one after the other, if known.
 
         Raises:
             ValueError: it is no number.
         """
         of_part = f"hours {part}"
-        text = self.sizes.get(of_part)
-        try:
-            return None if text is None else float(text)
-        except ValueError as error:
-            raise ValueError(
-                f"{self._folder / 'size'}.csv has {of_part} {text!r}: remove it, and "
-                "make it again"
-            ) from error
+        found = []
+        for name, text in self.sizes.items():
+            if name != of_part and not name.startswith(f"{of_part} "):
+                continue
+            try:
+                found.append(float(text))
+            except ValueError as error:
+                raise ValueError(
+                    f"{self._folder / 'size'}.csv has {name} {text!r}: remove it, and "
+                    "make it again"
+                ) from error
+        return sum(found) if found else None
 
 
 def _number(name: str, text: str | None, optional: bool) -> float | int | None:

@@ -83,7 +83,7 @@ class Study:
                 continue
             self._made.clear()
             found = piece.rows_of()
-            self._write("size", [*self._sizes(piece, goes_on=bool(there))])
+            self._write("size", [*self._sizes(piece)])
             # The part's own rows say that all is there: they come last.
             for name in sorted(found, key=lambda name: name == part):
                 self._write(name, [*self._others(name, piece.which), *found[name]])
@@ -339,24 +339,19 @@ class Study:
                         "value": values[-1],
                     }
 
-    def _sizes(self, piece: _Piece, goes_on: bool) -> Iterator[measured.Row]:
-        """How much is trained, and of all so far the hours of parts and the settings.
+    def _sizes(self, piece: _Piece) -> Iterator[measured.Row]:
+        """How much is trained, and of all so far the hours and the settings.
 
         Args:
             piece: what was made now.
-            goes_on: whether the results had something of its part.
         """
-        before = measured.Results(self.results)
         hours = sum(map(launch.seconds, self._made)) / 3600
-        if goes_on:
-            hours += before.hours(piece.part) or 0.0
         now = {
-            f"hours {piece.part}": f"{hours:.2f}",
+            f"hours {piece.name}": f"{hours:.2f}",
             f"settings {piece.name}": _SEPARATOR.join(piece.settings),
         }
-        of_pieces = {
-            n: v for n, v in (before.sizes | now).items() if n.startswith(_SORTS)
-        }
+        known = measured.Results(self.results).sizes | now
+        of_pieces = {n: v for n, v in known.items() if n.startswith(_SORTS)}
         for name, value in [*self._size.texts().items(), *sorted(of_pieces.items())]:
             yield {"name": name, "value": value}
 

@@ -89,7 +89,9 @@ def rivals(corpus: str, bindings: Sequence[str] = ()) -> list[Rival]:
     baseline, guided = (
         f"{_GIN}/{corpus}_{method}.gin" for method in ("baseline", "guided")
     )
+    recipe = f"{_GIN}/{corpus}_recipe.gin"
     unguided = macros.of_both(bindings, guided, baseline)
+    unguided = macros.of_both(unguided, recipe, baseline)
     steps = macros.read([guided], bindings)["TRAIN_STEPS"]
     if not isinstance(steps, int) or steps < 10:
         raise ValueError(f"TRAIN_STEPS={steps} must be a number of at least 10")

@@ -7,7 +7,7 @@ so budgets share their runs. A run that fails is a result, the worst, and is tol
 from collections.abc import Mapping, Sequence
 import pathlib
 
-from gbt_t5x.studies import launch, runs, tables
+from gbt_t5x.studies import launch, processes, runs, tables
 from gbt_t5x.studies.rivals import candidates, scoring
 
 
@@ -60,7 +60,19 @@ def train(
         ValueError: the folder has runs of another study; the baseline failed.
     """
     _check_folder(folder, rivals)
-    seeds = list(dict.fromkeys(seeds))
+    with processes.alone(folder):
+        trials = _train(rivals, folder, budgets, [*dict.fromkeys(seeds)], jobs)
+    return scoring.Results(trials, budgets, [*dict.fromkeys(seeds)])
+
+
+def _train(
+    rivals: Sequence[candidates.Rival],
+    folder: pathlib.Path,
+    budgets: Sequence[int],
+    seeds: Sequence[int],
+    jobs: int,
+) -> list[scoring.Trial]:
+    """All settings from the first seed, and the best of each budget from the others."""
     trials: list[scoring.Trial] = []
 
     def add(chosen: Mapping[str, Sequence[int]], seeds: Sequence[int]) -> None:
@@ -94,7 +106,7 @@ def train(
     best[candidates.BASELINE] |= {1}  # the target
     if seeds[1:]:
         add({name: sorted(of_rival) for name, of_rival in best.items()}, seeds[1:])
-    return scoring.Results(trials, budgets, seeds)
+    return trials
 
 
 def _check_folder(folder: pathlib.Path, rivals: Sequence[candidates.Rival]) -> None:
