@@ -186,13 +186,13 @@ def check_examples(cfg: utils.DatasetConfig, converter: Any) -> None:
 
     Raises:
         ValueError: in one epoch, or in twenty seconds, a task gives none; what it gives
-            lacks a feature of the model's; or a file is damaged.
+            lacks a feature of the model's, or is packed and empty; or a file is damaged.
     """
     lengths = cfg.task_feature_lengths and frozenset(cfg.task_feature_lengths.items())
     for task in tasks_with_split(cfg):
         if lengths is None and not (task.metric_fns or task.metric_objs):
             continue
-        key = (task, cfg.split, lengths, cfg.use_cached, converter)
+        key = (task, cfg.split, lengths, cfg.use_cached, cfg.pack, converter)
         if key in _read:
             continue
         counts: dict[str, int] = {}
@@ -208,7 +208,9 @@ def check_examples(cfg: utils.DatasetConfig, converter: Any) -> None:
                 "leave the task out of MIXTURE_OR_TASK_NAME"
             )
         with reading([task], cfg.split):
-            if next(iter(dataset), None) is not None:
+            first = next(iter(dataset), None)
+            if first is not None:
+                _check_packed(task, cfg, converter, first)
                 _read.add(key)
                 continue
             late = not in_time()
@@ -216,6 +218,23 @@ def check_examples(cfg: utils.DatasetConfig, converter: Any) -> None:
             for _ in one_epoch(task, cfg, counts, in_time, every_stage=True):
                 pass  # to count
             raise ValueError(_no_example(task, cfg, counts, late))
+
+
+def _check_packed(
+    task: seqio.Task, cfg: utils.DatasetConfig, converter: Any, example: Any
+) -> None:
+    """Raises ValueError for an example that packing would not keep apart.
+
+    seqio 0.0.20 numbers the sequences of inputs and of targets each by itself.
+    """
+    for name in sorted(converter.TASK_FEATURES) if cfg.pack else ():
+        if not tf.size(example[name]):
+            raise ValueError(
+                f"split {cfg.split!r} of task {task.name} has an example without "
+                f"{name!r}: packed behind it, targets would get the inputs of another "
+                "example. Set DatasetConfig.pack = False, or end the feature by EOS "
+                "(add_eos, and seqio.preprocessors.append_eos_after_trim)"
+            )
 
 
 class Clock:

@@ -192,6 +192,20 @@ def test_no_pair_fits_the_lengths(split):
     verify(task, split=split, task_feature_lengths={"inputs": 9, "targets": 9})
 
 
+def test_what_is_packed_is_not_empty():
+    def no_inputs(dataset):
+        return dataset.map(lambda x: {"inputs": "", "targets": x["text"]})
+
+    features = {
+        "inputs": small_tasks.feature(add_eos=False),
+        "targets": small_tasks.feature(),
+    }
+    task = small_tasks.task("no_inputs", steps=[no_inputs], features=features)
+    refused("has an example without 'inputs': packed behind it", task, pack=True)
+    verify(task, pack=False)
+    verify(small_tasks.task("ended", steps=[no_inputs]), pack=True)
+
+
 def test_without_lengths_what_is_not_decoded_is_not_read():
     """As T5X's finetune.gin has it: seqio evaluates tasks with metrics alone."""
 
