@@ -60,8 +60,7 @@ def get_provider(cfg: utils.DatasetConfig) -> seqio.Task | seqio.Mixture:
     name = cfg.mixture_or_task_name
     if not isinstance(name, str):
         return name
-    known = [*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()]
-    if name in known:
+    if name in registered():
         return seqio.get_mixture_or_task(name)
     raise not_registered(
         name,
@@ -71,10 +70,14 @@ def get_provider(cfg: utils.DatasetConfig) -> seqio.Task | seqio.Mixture:
     )
 
 
+def registered() -> list[str]:
+    """The names of all mixtures and tasks."""
+    return [*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()]
+
+
 def not_registered(name: str, remedy: str) -> ValueError:
     """The error for a name of no task or mixture, with those that are like it."""
-    known = [*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()]
-    near = difflib.get_close_matches(name, known)
+    near = difflib.get_close_matches(name, registered())
     but = f", but {', '.join(near)}" if near else ""
     return ValueError(f"no task or mixture {name!r} is registered{but}: {remedy}")
 

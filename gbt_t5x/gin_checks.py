@@ -149,8 +149,7 @@ def _check_guidance(config: Config) -> None:
 
     With η̂ = 0 T5X's own trainer computes the same (`gin/guidance/frozen.gin`).
     """
-    used = {ref.configurable.selector for ref in gin.config.iterate_references(config)}
-    used_parts = set(map(_part, used))
+    used_parts = _used_parts(config)
     unused = {_part(selector) for _, selector in config} - used_parts - {""}
     rates = [
         _value(config, parameters["meta_learning_rate"])
@@ -176,8 +175,7 @@ def _check_guidance(config: Config) -> None:
 
 def _check_optimizer(config: Config) -> None:
     """Raises ValueError if the model of a guided run has an optimizer that is not."""
-    references = gin.config.iterate_references(config)
-    used_parts = {_part(ref.configurable.selector) for ref in references}
+    used_parts = _used_parts(config)
     is_wrapped = not used_parts.isdisjoint((_GUIDED[0], _REPLAY))
     for (_, selector), parameters in config.items():
         made_by = _value(config, parameters.get("optimizer_def"))
@@ -262,6 +260,12 @@ def _check_counts(config: Config) -> None:
             f"GUIDANCE_PERIOD={period}: none of TRAIN_STEPS={steps} would learn: set "
             "GUIDANCE_PERIOD"
         )
+
+
+def _used_parts(config: Config) -> set[str]:
+    """The parts of guidance that something refers to; '' of all others."""
+    references = gin.config.iterate_references(config)
+    return {_part(ref.configurable.selector) for ref in references}
 
 
 def _part(selector: str) -> str:

@@ -74,20 +74,17 @@ def _check_epsilon(base: optimizers.OptimizerDef) -> None:
 
 
 def check_bounds(
-    base: optimizers.OptimizerDef,
-    names: Iterable[str],
-    bounds: Mapping[str, tuple[float, float]],
+    base: optimizers.OptimizerDef, bounds: Mapping[str, tuple[float, float]]
 ) -> None:
     """Raises ValueError for an interval of ε where Adafactor's derivative overflows.
 
     Args:
         base: the optimizer.
-        names: of what is learned.
-        bounds: hyper-parameter -> (lowest, highest) value, valid ones.
+        bounds: of what is learned, name -> (lowest, highest) value, valid ones.
     """
-    if "epsilon" not in names or not in_adafactor_root(base, names):
+    if "epsilon" not in bounds or not in_adafactor_root(base, ["epsilon"]):
         return
-    low, _ = bounds.get("epsilon", (_SMALLEST_ADAFACTOR_EPSILON, 0.0))
+    low, _ = bounds["epsilon"]
     if low < _SMALLEST_ADAFACTOR_EPSILON:
         raise ValueError(
             f"the interval of epsilon begins at {low:g}: Adafactor's must be at least "

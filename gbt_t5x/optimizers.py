@@ -128,7 +128,7 @@ class GuidedOptimizer(wrapper.WrappingOptimizer):
             )
             for name in hyperparams
         ]
-        learnable.check_bounds(base, hyperparams, bounds or {})
+        learnable.check_bounds(base, bounds or {})
         self._meta_optimizer = meta_optimizer_lib.MetaOptimizer(
             meta_optimizer,
             self._learned,

@@ -23,10 +23,6 @@ def find(name: str, modules: Sequence[str] = ()) -> Any:
     Raises:
         ValueError: no such name, or a module that cannot be imported.
     """
-
-    def known() -> list[str]:
-        return [*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()]
-
     for module in modules:
         try:
             importlib.import_module(module)
@@ -35,12 +31,12 @@ def find(name: str, modules: Sequence[str] = ()) -> Any:
                 f"--module_import={module} cannot be imported: "
                 f"{type(error).__name__}: {error}"
             ) from error
-    if name not in known():
+    if name not in data_checks.registered():
         ours = {module.name for module in pkgutil.iter_modules(our_tasks.__path__)}
         for module in sorted(ours.difference(_NO_TASKS)):
             importlib.import_module(f"{our_tasks.__name__}.{module}")
         importlib.import_module("t5.data.mixtures")
-    if name in known():
+    if name in data_checks.registered():
         return seqio.get_mixture_or_task(name)
     raise data_checks.not_registered(
         name, "--module_import=MODULE imports the module that registers it"

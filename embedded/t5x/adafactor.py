@@ -156,6 +156,7 @@ class Adafactor(optimizers.OptimizerDef):
         t = jnp.maximum(step - hp.step_offset, 0).astype(jnp.float32) + 1.0
         decay = 1.0 - t ** (-hp.decay_rate)
         mixing = 1.0 - decay
+
         step_size = hp.learning_rate
         if hp.multiply_by_parameter_scale:
             rms = jnp.sqrt(jnp.mean(param * param, keepdims=True))

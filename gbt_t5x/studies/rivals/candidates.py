@@ -86,10 +86,9 @@ def rivals(corpus: str, bindings: Sequence[str] = ()) -> list[Rival]:
     Raises:
         ValueError: TRAIN_STEPS is no number of at least 10.
     """
-    baseline, guided = (
-        f"{_GIN}/{corpus}_{method}.gin" for method in ("baseline", "guided")
+    baseline, guided, recipe = (
+        f"{_GIN}/{corpus}_{method}.gin" for method in ("baseline", "guided", "recipe")
     )
-    recipe = f"{_GIN}/{corpus}_recipe.gin"
     unguided = macros.of_both(bindings, guided, baseline)
     unguided = macros.of_both(unguided, recipe, baseline)
     steps = macros.read([guided], bindings)["TRAIN_STEPS"]
@@ -149,7 +148,7 @@ def rivals(corpus: str, bindings: Sequence[str] = ()) -> list[Rival]:
         ),
     ]
     _check_own(found, bindings)
-    return [*found, *_guided(corpus, guided, bindings)]
+    return [*found, *_guided(guided, recipe, bindings)]
 
 
 def _check_own(found: Sequence[Rival], bindings: Sequence[str]) -> None:
@@ -168,11 +167,10 @@ def _check_own(found: Sequence[Rival], bindings: Sequence[str]) -> None:
             )
 
 
-def _guided(corpus: str, guided: str, bindings: Sequence[str]) -> list[Rival]:
+def _guided(guided: str, recipe: str, bindings: Sequence[str]) -> list[Rival]:
     def one(name, bindings, *files):
         return Rival(name, [*files, *_own("losses")], bindings, [()], is_guided=True)
 
-    recipe = f"{_GIN}/{corpus}_recipe.gin"
     own = macros.of_both(bindings, recipe, guided)
     return [
         one("guided", own, guided),

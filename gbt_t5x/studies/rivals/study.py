@@ -60,9 +60,10 @@ def train(
         ValueError: the folder has runs of another study; the baseline failed.
     """
     _check_folder(folder, rivals)
+    seeds = [*dict.fromkeys(seeds)]
     with processes.alone(folder):
-        trials = _train(rivals, folder, budgets, [*dict.fromkeys(seeds)], jobs)
-    return scoring.Results(trials, budgets, [*dict.fromkeys(seeds)])
+        trials = _train(rivals, folder, budgets, seeds, jobs)
+    return scoring.Results(trials, budgets, seeds)
 
 
 def _train(
