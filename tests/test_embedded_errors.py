@@ -46,6 +46,17 @@ def test_all_checkpoints_are_for_evaluation_alone():
         utils.restore_path(cfg)
 
 
+def test_arrays_that_orbax_stores_in_one_place(tmp_path):
+    from t5x import checkpoints, train_state
+
+    array = jax.ShapeDtypeStruct((3,), np.float32)
+    params = {"query": {"lora": array}, "query.lora": array}
+    state = train_state.InferenceState(step=np.int32(0), params=params)
+    message = "keeps one of target/query/lora and target/query.lora"
+    with pytest.raises(ValueError, match=message):
+        checkpoints.OrbaxCheckpointManagerInterface(tmp_path / "run", state, None)
+
+
 def test_sequences_longer_than_their_features():
     with pytest.raises(ValueError, match="max_decode_len is 5, of 4 target positions"):
         decoding.beam_search(

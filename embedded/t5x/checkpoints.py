@@ -100,7 +100,11 @@ class OrbaxCheckpointManagerInterface:
             keep: number of newest checkpoints to keep; None keeps all.
             period: steps between saves. With None, which is for restoring, what another
                 process is about to save stays.
+
+        Raises:
+            ValueError: orbax would store two arrays in one place.
         """
+        _check_names(train_state.state_dict())
         self._shapes = train_state
         self._partitioner = partitioner
         self._dataset_iterator = dataset_iterator
@@ -256,6 +260,21 @@ def matching(arrays: Mapping[Path, Any], patterns: Sequence[str]) -> dict[Path, 
             )
         found |= matches
     return found
+
+
+def _check_names(tree: Any) -> None:
+    """Raises ValueError if two arrays have one name in orbax (0.12.8).
+
+    It joins paths by dots, and keeps one of such two: findings/orbax_dotted_names.sh.
+    """
+    by_name: dict[str, Path] = {}
+    for path in flatten(tree):
+        other = by_name.setdefault(".".join(path), path)
+        if other != path:
+            raise ValueError(
+                f"a checkpoint keeps one of {'/'.join(other)} and {'/'.join(path)}: they "
+                "differ by a dot alone, so rename a module or a parameter of the network"
+            )
 
 
 def _saved_shapes(directory: str) -> dict[Path, tuple[int, ...]]:
