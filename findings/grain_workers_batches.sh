@@ -2,12 +2,12 @@
 # grain 0.2.16: the number of worker processes changes what is in a batch, and how many there are.
 #
 # An operation of grain.DataLoader, Batch among them, runs in each worker on the worker's own
-# records, every worker_count-th of them. With 12 records in batches of 4, no worker makes
-# three full batches, two workers four, of which two are halves, and of four workers no
+# records, every worker_count-th of them. Of 12 records in batches of 4 there are three
+# batches without workers; with two there are four, of which two are halves, and with four no
 # batch is larger than 3. With drop_remainder=True two workers drop 4 of 12 records, and four
-# workers have no batch at all: training on a data set of fewer than worker_count times
-# batch_size records ends at once, without an error. The order of single records is the same
-# for every number of workers, and so are the batches of MapDataset.batch.
+# workers have no batch at all: where no worker has batch_size records, training ends at once,
+# without an error. The order of single records is the same for every number of workers, and
+# so are the batches of MapDataset.batch.
 #
 # Command: findings/grain_workers_batches.sh
 # Prints, and fails if it changes: the batches of 12 records.

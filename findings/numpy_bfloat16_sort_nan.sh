@@ -6,7 +6,7 @@
 # either side of it is sorted by itself. argsort, by which hypotheses or losses are ranked, has
 # the same order, and its last three are not the largest; unique gives a value twice; the
 # median is a number, where float32 has NaN. jax.numpy.sort of the same array is right, and so
-# is NumPy's after astype(float32). max and argmax treat NaN as they do in float32.
+# is NumPy's after astype(float32).
 #
 # Command: findings/numpy_bfloat16_sort_nan.sh
 # Prints, and fails if it changes: of 9 8 9 nan 6 5 4 3 2 1 9 8 what is sorted, what argsort

@@ -3,7 +3,7 @@
 #
 # A value counts as an improvement if it is below (1 - rtol) times the best so far. Of a best
 # of -10 that is -9.999: above it. A loss of -10 that does not move is an improvement each
-# time, the best is replaced by what is worse, and one that gets worse by less than 1e-4 a time
+# time, the best is replaced by what is worse, and one that gets worse by less than 1e-4 of itself
 # moves the best along: from -10 to -9.9 the scale stays 1, and the best is the last value.
 # Logarithms of likelihoods, rewards, and BLEU with its sign changed are such losses. With
 # rtol=0 and an atol, both of which it has, the scale falls for both signs.
