@@ -161,6 +161,23 @@ def test_a_fault_of_any_batch_ends_training(at, tmp_path):
         text_runs.train(tmp_path, get_dataset_fn=get_dataset, train_eval_dataset_cfg=None)
 
 
+@pytest.mark.parametrize("batches", [0, 1])
+def test_training_data_that_ends(batches, tmp_path):
+    def get_dataset(*args, **kwargs):
+        return utils.get_dataset(*args, **kwargs).take(batches)
+
+    message = "the training data has ended: train.get_dataset_fn must give data that rep"
+    with pytest.raises(ValueError, match=message):
+        text_runs.train(tmp_path, get_dataset_fn=get_dataset, train_eval_dataset_cfg=None)
+
+
+def test_training_data_of_as_many_batches_as_steps(tmp_path):
+    def get_dataset(*args, **kwargs):
+        return utils.get_dataset(*args, **kwargs).take(2)
+
+    text_runs.train(tmp_path, get_dataset_fn=get_dataset, train_eval_dataset_cfg=None)
+
+
 def test_nothing_to_evaluate_with_teacher_forcing(tmp_path):
     name = "nothing_of_validation"
     if name not in seqio.TaskRegistry.names():

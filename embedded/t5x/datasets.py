@@ -201,7 +201,11 @@ def get_training_eval_datasets(
 
 
 class ShardedDatasetIterator(dataset_iterator.DatasetIterator):
-    """Puts every batch of an iterator on the mesh, split over its first axis."""
+    """Puts every batch of an iterator on the mesh, split over its first axis.
+
+    Raises:
+        ValueError: there is no further batch.
+    """
 
     def __init__(
         self,
@@ -212,7 +216,13 @@ class ShardedDatasetIterator(dataset_iterator.DatasetIterator):
         self._sharding = partitioner.shardings(partitioner.data_partition_spec)
 
     def __next__(self) -> Any:
-        return jax.device_put(next(self._iterator), self._sharding)
+        batch = next(self._iterator, None)
+        if batch is None:
+            raise ValueError(
+                "the training data has ended: train.get_dataset_fn must give data that "
+                "repeats, or train.total_steps be no more than its batches"
+            )
+        return jax.device_put(batch, self._sharding)
 
     def reset(self):
         self._iterator.reset()
