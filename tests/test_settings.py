@@ -525,6 +525,7 @@ def test_infer(settings):
         ("USE_CACHED_TASKS", "no"),
         ("Z_LOSS", -1),
         ("adafactor.Adafactor.decay_rate", -1),
+        ("network.T5Config.dtype", "float16"),
         ("network.T5Config.dtype", "float33"),
         ("network.T5Config.emb_dim", 0),
         ("network.T5Config.mlp_activations", ("glu",)),

@@ -21,7 +21,8 @@ Share = Annotated[float, "[0, 1)"]
 LocalFolder = Annotated[
     str, "a local folder (for buckets install T5X, as README.md says)"
 ]
-Dtype = Annotated[Any, ("float32", "bfloat16", "float16", "float64")]
+# In float16 T5's masked logits, -1e10, are infinite, and rows of them NaN.
+Dtype = Annotated[Any, ("float32", "bfloat16", "float64")]
 DtypeOnDisk = Annotated[Any, ("float32", "bfloat16", "float16")]
 
 _NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
