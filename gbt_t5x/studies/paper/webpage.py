@@ -325,8 +325,8 @@ def _searched(results: measured.Results, corpus: str) -> Table:
     symbols = [claims.SYMBOLS[learned] for learned in of_columns]
     header = ["", "minutes", "runs", *symbols]
     caption = (
-        f"Table 2: BLEU, {corpus}, German to English, and the time of all runs of a row, "
-        f"one after the other, the mean of its columns. Runs have "
+        f"Table 2: BLEU, {corpus}, and the time of all runs of a row, one after the "
+        "other, the mean of its columns. German to English. Runs have "
         f"{results.sizes['trial']} steps, those of Table 1 {results.sizes['translation']}"
     )
     return Table(caption, header, cells, ["table_2.csv", "trials.csv"])
