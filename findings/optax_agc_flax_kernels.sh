@@ -7,8 +7,8 @@
 # projection has two axes of inputs, heads and features of a head, and nn.Conv over one
 # dimension the window and the channels: their gradients are clipped by parts of an output.
 # Written as nn.Dense, and as a convolution of two dimensions with a window of height 1, both
-# compute the same, have the same weights and gradients, and are clipped to two to seven times
-# the norm. The argument axis is one for all of a network's kernels.
+# compute the same, have the same weights and gradients, and keep 1.8 to 7 times the norm. The
+# argument axis is one for all of a network's kernels.
 #
 # Command: findings/optax_agc_flax_kernels.sh
 # Prints, and fails if it changes:
