@@ -201,11 +201,7 @@ def get_training_eval_datasets(
 
 
 class ShardedDatasetIterator(dataset_iterator.DatasetIterator):
-    """Puts every batch of an iterator on the mesh, split over its first axis.
-
-    Raises:
-        ValueError: there is no further batch.
-    """
+    """Puts every batch of an iterator on the mesh, split over its first axis."""
 
     def __init__(
         self,
@@ -216,13 +212,7 @@ class ShardedDatasetIterator(dataset_iterator.DatasetIterator):
         self._sharding = partitioner.shardings(partitioner.data_partition_spec)
 
     def __next__(self) -> Any:
-        batch = next(self._iterator, None)
-        if batch is None:
-            raise ValueError(
-                "the training data has ended: train.get_dataset_fn must give data that "
-                "repeats, or train.total_steps be no more than its batches"
-            )
-        return jax.device_put(batch, self._sharding)
+        return jax.device_put(next(self._iterator), self._sharding)
 
     def reset(self):
         self._iterator.reset()

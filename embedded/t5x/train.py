@@ -188,7 +188,8 @@ def train(
         if total_steps > first_step:
             first = train_iter.peek_async()  # reads while the step compiles
             trainer.compile_train(datasets.zeros_batch(spec, partitioner))
-            first.result()  # or what went wrong
+            with contextlib.suppress(StopIteration):  # the trainer says what to set
+                first.result()  # or what went wrong
         stopped_by = run.train()
     if stopped_by:
         raise SystemExit(128 + stopped_by)

@@ -304,6 +304,9 @@ class Trainer:
         """Dispatches steps. Returns a future of their summary.
 
         There are `num_steps` of them, or less if `stop_training` is set meanwhile.
+
+        Raises:
+            ValueError: there are fewer batches.
         """
         step_fn = self._compiled_train_step or self._partitioned_train_step
         first = int(self.train_state.step) if start_step is None else start_step
@@ -311,7 +314,13 @@ class Trainer:
         metrics: MetricsMap = {}
         done = 0
         while done < num_steps and not (done and self.stop_training):
-            self.train_state, update = step_fn(self.train_state, next(batch_iter))
+            batch = next(batch_iter, None)
+            if batch is None:
+                raise ValueError(
+                    "the training data has ended: train.get_dataset_fn must give data "
+                    "that repeats, or train.total_steps be no more than its batches"
+                )
+            self.train_state, update = step_fn(self.train_state, batch)
             metrics = merge_metrics(metrics, update) if metrics else update
             done += 1
         return self.train_metrics_manager.write_metrics_summary(
