@@ -68,7 +68,8 @@ def as_in_the_paper():
         ],
         "table_2": [
             {
-                **{"corpus": "templates", "learned": learned, "row": row},
+                **{"corpus": "templates", "learned": learned, "direction": "de_en"},
+                "row": row,
                 **{"seed": seed, "bleu": bleu + more},
                 **{"runs": RUNS.get(row, 1), "loss": 1.0, "settings": ""},
                 "seconds": SECONDS[row],
@@ -88,8 +89,8 @@ def as_in_the_paper():
         ],
         "trials": [
             {
-                **{"corpus": "templates", "learned": "alpha", "row": "base"},
-                **{"trial": 1, "settings": ""},
+                **{"corpus": "templates", "learned": "alpha", "direction": "de_en"},
+                **{"row": "base", "trial": 1, "settings": ""},
                 **{"loss": None, "seconds": 60.0, "problem": "loss is not finite"},
             }
         ],
@@ -291,6 +292,62 @@ def test_directions_are_in_the_papers_order(tmp_path):
     text = Page(tmp_path / "paper.html").text
     assert "Table 1: BLEU, templates de-en en-de fi-en en-fi lt-en en-lt base" in text
     assert "against β1 alone: de_en +1.0 ± 0.0; en_de +1.0 ± 0.0; fi_en" in text
+
+
+def elsewhere(bleu=33, directions=experiments.DIRECTIONS[1:]):
+    """Rows of Table 2 on the catalogues: the paper's direction, and others."""
+    papers = [{**r, "corpus": "catalogues"} for r in as_in_the_paper()["table_2"]]
+    shorter = {"runs": SIZE.other_trials, "bleu": 31.0}
+    of_row = {"base": {}, "base_tuned": shorter, "guided": {"bleu": float(bleu)}}
+    return papers + [
+        {**row, "direction": direction, **of_row[row["row"]]}
+        for direction in directions
+        for row in papers
+        if row["learned"] == "beta1" and row["row"] in of_row
+    ]
+
+
+def test_shorter_searches_in_other_directions(tmp_path):
+    files = as_in_the_paper()
+    files["table_2"] += elsewhere()
+    found = findings(written(tmp_path / "results", files))[3]
+    assert found.verdict == claims.HOLDS
+    assert sentences(found)[6] == (
+        "catalogues, β1, other directions: one guided run against the best of 12 trials: "
+        "en_de +2.0 ± 0.0 BLEU, and a loss +0.0000 ± 0.0000; "
+        "fi_en +2.0 ± 0.0 BLEU, and a loss +0.0000 ± 0.0000; "
+        "en_fi +2.0 ± 0.0 BLEU, and a loss +0.0000 ± 0.0000; "
+        "lt_en +2.0 ± 0.0 BLEU, and a loss +0.0000 ± 0.0000; "
+        "en_lt +2.0 ± 0.0 BLEU, and a loss +0.0000 ± 0.0000."
+    )
+    webpage.make(tmp_path / "results", tmp_path / "paper.html")
+    text = Page(tmp_path / "paper.html").text
+    assert (
+        "Table 2 in other directions: BLEU and development loss, catalogues, of β1. "
+        "Searches have 12 trials, runs 400 steps en-de fi-en en-fi lt-en en-lt base "
+    ) in text
+    assert "base, tuned 31.0 ± 0.0 31.0 ± 0.0" in text
+    assert "guided, loss 1.000 ± 0.000" in text
+
+
+def test_other_directions_may_differ_or_be_missing(tmp_path):
+    files = as_in_the_paper()
+    files["table_2"] += elsewhere(bleu=30)
+    assert findings(written(tmp_path / "less", files))[3].verdict == claims.PART
+    files = as_in_the_paper()
+    files["table_2"] += elsewhere(directions=("lt_en", "en_de"))
+    found = findings(written(tmp_path / "some", files))[3]
+    assert found.verdict == claims.PART
+    assert sentences(found)[6] == "catalogues, β1: no numbers of fi_en, en_fi, en_lt."
+    assert sentences(found)[7].startswith(
+        "catalogues, β1, other directions: one guided run against the best of 12 trials: "
+        "en_de +2.0 ± 0.0 BLEU"
+    )
+    files = changed(files, "size", lambda row: {"value": "0"}, name="other_trials")
+    files["table_2"] = [r for r in files["table_2"] if r["direction"] == "de_en"]
+    found = findings(written(tmp_path / "none", files))[3]
+    assert found.verdict == claims.HOLDS
+    assert not any("other directions" in sentence for sentence in sentences(found))
 
 
 def test_a_column_that_a_study_leaves_out_is_not_missing(tmp_path):
@@ -498,12 +555,14 @@ def test_results_in_another_form_are_refused(tmp_path, capsys):
         ("figure_E1", "trial", "400", "200"),
         ("table_2", "trials", "100", "3"),
         ("table_2", "guided_trials", "25", "3"),
+        ("table_2", "other_trials", "12", "3"),
         ("figure_1", "seeds", "0 1 2", "0 1"),
         ("table_3", "seeds", "0 1 2", "0 1"),
     ],
 )
 def test_numbers_of_two_studies_are_refused(tmp_path, capsys, name, size, there, here):
     files = changed(as_in_the_paper(), "size", lambda row: {"value": here}, name=size)
+    files["table_2"] += elsewhere()
     kept = {other: files[other] for other in (name, "size")}
     folder = written(tmp_path / "results", kept)
     assert error_of(folder, capsys) == (

@@ -13,7 +13,7 @@ import math
 import statistics
 
 from gbt_t5x.studies import repeats, runs
-from gbt_t5x.studies.paper import measured
+from gbt_t5x.studies.paper import experiments, measured
 
 HOLDS, PART, NOT = "holds", "holds in part", "does not hold here"
 MISSING = "not measured"
@@ -270,41 +270,98 @@ def _six_directions(results: measured.Results) -> list[Evidence]:
 
 def _against_a_search(results: measured.Results) -> list[Evidence]:
     found = []
-    corpora = results.distinct("table_2", "corpus")
+    corpora = results.distinct("table_2", "corpus", direction=experiments.SEARCHED)
     columns = results.sizes["columns"].split()
     for corpus, learned in itertools.product(corpora, columns):
         which = f"{corpus}, {SYMBOLS[learned]}"
-        if learned not in results.distinct("table_2", "learned", corpus=corpus):
+        if learned not in searched(results, corpus):
             found.append(Evidence(f"{which}: no numbers.", missing=True))
             continue
-        of = functools.partial(results.by_seed, "table_2", corpus=corpus, learned=learned)
-        bleu, loss = (
-            differences(of(metric, row="guided"), of(metric, row="base_tuned"))
-            for metric in ("bleu", "loss")
-        )
-        (trials, *_) = of("runs", row="base_tuned").values()
+        one = _against_best(results, corpus, learned, experiments.SEARCHED)
         found.append(
             Evidence(
-                f"{which}: one guided run has {repeats.with_error(bleu, 1)} BLEU, and a "
-                f"loss {repeats.with_error(loss)}, against the best of {trials:.0f} "
-                "trials.",
-                _share([is_above(bleu)]),
+                f"{which}: one guided run has {one.text}, against the best of "
+                f"{one.trials:.0f} trials.",
+                _share([one.is_better]),
             )
         )
+    found += [e for corpus in corpora for e in _elsewhere(results, corpus)]
     return [*found, *(_beside_a_search(results, corpus) for corpus in corpora)]
 
 
+@dataclasses.dataclass(frozen=True)
+class _AgainstBest:
+    """A guided run that no search tuned, less the best of a search."""
+
+    text: str
+    is_better: bool
+    trials: float
+
+
+def _against_best(
+    results: measured.Results, corpus: str, learned: str, direction: str
+) -> _AgainstBest:
+    which = {"corpus": corpus, "learned": learned, "direction": direction}
+    of = functools.partial(results.by_seed, "table_2", **which)
+    bleu, loss = (
+        differences(of(metric, row="guided"), of(metric, row="base_tuned"))
+        for metric in ("bleu", "loss")
+    )
+    (trials, *_) = of("runs", row="base_tuned").values()
+    text = f"{repeats.with_error(bleu, 1)} BLEU, and a loss {repeats.with_error(loss)}"
+    return _AgainstBest(text, is_above(bleu), trials)
+
+
+def _elsewhere(results: measured.Results, corpus: str) -> list[Evidence]:
+    """The same in other directions, of shorter searches."""
+    there = elsewhere(results, corpus)
+    wanted: list[str] = []
+    if results.sizes["other_trials"] != "0":
+        directions = results.sizes["directions"].split()
+        wanted = experiments.elsewhere(corpus, directions)
+    left = [direction for direction in wanted if direction not in there]
+    which = f"{corpus}, {SYMBOLS[experiments.ELSEWHERE]}"
+    found = []
+    if left:
+        text = f"{which}: no numbers of {', '.join(left)}."
+        found.append(Evidence(text, missing=True))
+    if there:
+        ones = {
+            direction: _against_best(results, corpus, experiments.ELSEWHERE, direction)
+            for direction in there
+        }
+        (trials, *_) = (one.trials for one in ones.values())
+        listed = "; ".join(f"{direction} {one.text}" for direction, one in ones.items())
+        found.append(
+            Evidence(
+                f"{which}, other directions: one guided run against the best of "
+                f"{trials:.0f} trials: {listed}.",
+                _share([one.is_better for one in ones.values()]),
+            )
+        )
+    return found
+
+
 def searched(results: measured.Results, corpus: str) -> list[str]:
-    """The columns that Table 2 has of a corpus, in the paper's order."""
-    there = results.distinct("table_2", "learned", corpus=corpus)
+    """The columns that Table 2 has of a corpus, in the paper's order and direction."""
+    which = {"corpus": corpus, "direction": experiments.SEARCHED}
+    there = results.distinct("table_2", "learned", **which)
     return [learned for learned in LEARNED if learned in there]
+
+
+def elsewhere(results: measured.Results, corpus: str) -> list[str]:
+    """The other directions that Table 2 has of a corpus, in the paper's order."""
+    there = results.distinct("table_2", "direction", corpus=corpus)
+    found = experiments.elsewhere(corpus, results.sizes["directions"].split())
+    return [direction for direction in found if direction in there]
 
 
 def _beside_a_search(results: measured.Results, corpus: str) -> Evidence:
     """What tuning η̂ gives, and what guidance takes."""
     tuned, slower = [], []
     for learned in searched(results, corpus):
-        of = functools.partial(results.by_seed, "table_2", corpus=corpus, learned=learned)
+        which = {"corpus": corpus, "learned": learned, "direction": experiments.SEARCHED}
+        of = functools.partial(results.by_seed, "table_2", **which)
         gain = differences(of("bleu", row="guided_tuned"), of("bleu", row="guided"))
         trials = of("runs", row="guided_tuned")
         tuned.append(f"{SYMBOLS[learned]} {repeats.with_error(gain, 1)}")

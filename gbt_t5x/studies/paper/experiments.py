@@ -26,6 +26,8 @@ CORPORA: Mapping[str, Sequence[str]] = {
         "TASK_FEATURE_LENGTHS = {'inputs': 64, 'targets': 64}",
     ),
 }
+SEARCHED = "de_en"  # the direction of the paper's Table 2
+ELSEWHERE = "beta1"  # its column in other directions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +36,12 @@ class Size:
 
     Attributes:
         seeds: of every run.
-        directions: of Table 1.
+        directions: of Table 1, and of Table 2's shorter searches.
         translation, pretraining, finetuning, trial: steps of a run.
         trials, guided_trials: of a search, and of one for η̂.
         evaluations: of a run, at most.
         columns: of Table 2, what is learned or searched: names, joined by `+`.
+        other_trials: of a search in a direction that is not the paper's; none with 0.
     """
 
     seeds: Sequence[int] = (0, 1, 2)
@@ -51,6 +54,7 @@ class Size:
     guided_trials: int = 25
     evaluations: int = 12
     columns: Sequence[str] = ("alpha", "beta1", "alpha+beta1")
+    other_trials: int = 12
 
     def texts(self) -> dict[str, str]:
         """Name -> value, as text."""
@@ -61,7 +65,43 @@ class Size:
 
 
 WHOLE = Size()
-QUICK = Size((0,), ("de_en", "en_fi"), 80, 160, 80, 40, 3, 3, 4, columns=("beta1",))
+QUICK = Size((0,), ("de_en", "en_fi"), 80, 160, 80, 40, 3, 3, 4, ("beta1",), 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A column of Table 2: runs that learn hyper-parameters, against searches of them.
+
+    Attributes:
+        corpus: one of CORPORA.
+        learned: names, joined by `+`.
+        direction: of translation.
+        trials, guided_trials: of the search, and of that for η̂; none with 0.
+    """
+
+    corpus: str
+    learned: str
+    direction: str
+    trials: int
+    guided_trials: int
+
+
+def comparisons(corpus: str, size: Size) -> list[Comparison]:
+    """The columns of Table 2: the paper's, then those of other directions."""
+    found = [
+        Comparison(corpus, learned, SEARCHED, size.trials, size.guided_trials)
+        for learned in size.columns
+    ]
+    others = elsewhere(corpus, size.directions) if size.other_trials else []
+    return found + [
+        Comparison(corpus, ELSEWHERE, direction, size.other_trials, 0)
+        for direction in others
+    ]
+
+
+def elsewhere(corpus: str, directions: Sequence[str]) -> list[str]:
+    """Those of Table 2 beside the paper's, which the catalogues alone have."""
+    return [x for x in directions if x != SEARCHED and corpus == "catalogues"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,11 +261,12 @@ def untuned(
     guided: bool,
     size: Size,
     corpus: str = "templates",
+    direction: str = SEARCHED,
 ) -> launch.Variant:
     """A row of Table 2 that has one run: as Table 1 has it, in the steps of a trial."""
     setup = Setup(learned, REACH["translation"]) if guided else Setup()
     of_trial = dataclasses.replace(size, translation=size.trial)
-    return variant("translation", setup, of_trial, corpus=corpus)
+    return variant("translation", setup, of_trial, direction, corpus)
 
 
 def question(
@@ -233,9 +274,11 @@ def question(
     guided: bool,
     size: Size,
     corpus: str = "templates",
+    direction: str = SEARCHED,
 ) -> search.Question:
     """A search of Table 2: over the hyper-parameters, or over η̂ that learns them."""
-    run = untuned(learned, guided, dataclasses.replace(size, evaluations=1), corpus)
+    of_trial = dataclasses.replace(size, evaluations=1)
+    run = untuned(learned, guided, of_trial, corpus, direction)
     rate = _learning_rate(size.trial)
     of_baseline = {  # in place of learning: alpha is a factor on the learning rate
         "alpha": spaces.Setting("LEARNING_RATE", "log", 0.1 * rate, 10 * rate),

@@ -4,8 +4,10 @@
                     run, learned, eta, beta1, seed, quantity, step, value: a line for
                     every value of `loss`, `alpha` and `beta1`, to six digits
     table_1.csv     corpus, direction, learned, seed, bleu, chrf, loss
-    table_2.csv     corpus, learned, row, runs, seconds, seed, bleu, loss, settings
-    trials.csv      corpus, learned, row, trial, settings, loss, seconds, problem
+    table_2.csv     corpus, learned, direction, row, runs, seconds, seed, bleu, loss,
+                    settings
+    trials.csv      corpus, learned, direction, row, trial, settings, loss, seconds,
+                    problem
     table_3.csv     pretrained, task, metric, seed, value
     size.csv        name, value: how much was trained; of each column of Table 2, of each
                     direction of Table 1, and of each other part, in how many hours,
@@ -27,16 +29,22 @@ from gbt_t5x.studies import commands, runs
 COLUMNS: Mapping[str, Sequence[str]] = {
     "figure": ("run", "learned", "eta", "beta1", "seed", "quantity", "step", "value"),
     "table_1": ("corpus", "direction", "learned", "seed", "bleu", "chrf", "loss"),
-    "table_2": "corpus learned row runs seconds seed bleu loss settings".split(),
-    "trials": "corpus learned row trial settings loss seconds problem".split(),
+    "table_2": (
+        *("corpus", "learned", "direction", "row", "runs"),
+        *("seconds", "seed", "bleu", "loss", "settings"),
+    ),
+    "trials": (
+        *("corpus", "learned", "direction", "row", "trial"),
+        *("settings", "loss", "seconds", "problem"),
+    ),
     "table_3": ("pretrained", "task", "metric", "seed", "value"),
     "size": ("name", "value"),
 }
 _KEYS: Mapping[str, Sequence[str]] = {  # which tell rows from each other
     "figure": ("run", "quantity", "seed", "step"),
     "table_1": ("corpus", "direction", "learned", "seed"),
-    "table_2": ("corpus", "learned", "row", "seed"),
-    "trials": ("corpus", "learned", "row", "trial"),
+    "table_2": ("corpus", "learned", "direction", "row", "seed"),
+    "trials": ("corpus", "learned", "direction", "row", "trial"),
     "table_3": ("pretrained", "task", "metric", "seed"),
     "size": ("name",),
 }

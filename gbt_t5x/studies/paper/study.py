@@ -98,18 +98,19 @@ class Study:
                     functools.partial(self._table_1, corpus, direction),
                 )
         elif part == "table_2":
-            for corpus, column in itertools.product(corpora, self._size.columns):
-                of = [
-                    (column.split("+"), guided, self._size, corpus)
-                    for guided in (False, True)
-                ]
-                questions = [experiments.question(*args) for args in of]
+            for column in itertools.chain.from_iterable(
+                experiments.comparisons(corpus, self._size) for corpus in corpora
+            ):
+                of = [self._of_column(column, guided) for guided in (False, True)]
+                searched = (True, bool(column.guided_trials))
+                asked = itertools.compress(of, searched)
+                questions = [experiments.question(*args) for args in asked]
                 spaces_of = [f"{s.name} in {s}" for q in questions for s in q.space]
                 yield _Piece(
                     part,
-                    {"corpus": corpus, "learned": column},
+                    _which(column),
                     _settings([experiments.untuned(*args) for args in of], spaces_of),
-                    functools.partial(self._table_2, corpus, column),
+                    functools.partial(self._table_2, column),
                 )
         elif part == "table_3":
             variants = [*self._pretrained().values()]
@@ -221,8 +222,8 @@ class Study:
     def _scored(
         self,
         of_rows: Sequence[tuple[measured.Row, Sequence[pathlib.Path]]],
-        direction: str = "de_en",
-        corpus: str = "templates",
+        direction: str,
+        corpus: str,
         metrics: Sequence[str] = ("bleu", "chrf"),
     ) -> Iterator[measured.Row]:
         """Of the seeds' runs of each row, rows with their scores on the test split."""
@@ -245,18 +246,19 @@ class Study:
                 **{metric: of_metric[metric] for metric in metrics},
             }
 
-    def _table_2(self, corpus: str, column: str) -> Mapping[str, list[measured.Row]]:
+    def _table_2(
+        self, column: experiments.Comparison
+    ) -> Mapping[str, list[measured.Row]]:
         """A column of Table 2, the trials of its searches, and of beta1 Figure E.1."""
         of_trials: list[measured.Row] = []
         of_rows: list[tuple[measured.Row, Sequence[pathlib.Path]]] = []
         figure: list[measured.Row] = []
-        has_figure = (corpus, column) == ("templates", "beta1")
+        has_figure = (column.corpus, column.learned) == ("templates", "beta1")
         for guided in (False, True):
-            trials, trained = self._searched(corpus, column, guided)
+            trials, trained = self._searched(column, guided)
             for trial in trials:
                 of_trial = {
-                    "corpus": corpus,
-                    "learned": column,
+                    **_which(column),
                     "row": _ROWS[guided],
                     "trial": trial.number,
                     "settings": _text(trial.values),
@@ -266,34 +268,40 @@ class Study:
                 }
                 of_trials.append(of_trial)
             for row, model_dirs in trained if has_figure else ():
-                of_run = {"run": row["row"], "learned": column if guided else ""}
+                of_run = {"run": row["row"], "learned": column.learned if guided else ""}
                 figure += _curves(of_run, self._size.seeds, model_dirs)
             of_rows += trained
-        table = [*self._scored(of_rows, corpus=corpus, metrics=["bleu"])]
+        table = [*self._scored(of_rows, column.direction, column.corpus, ["bleu"])]
         found = {"trials": of_trials, "table_2": table}
         return found | {"figure_E1": figure} if has_figure else found
 
     def _searched(
-        self, corpus: str, column: str, guided: bool
+        self, column: experiments.Comparison, guided: bool
     ) -> tuple[list[search.Trial], list[tuple[measured.Row, Sequence[pathlib.Path]]]]:
-        """A search's trials, and the untuned and the tuned row with their runs."""
-        learned, row = column.split("+"), _ROWS[guided]
-        name, folder = f"{'_'.join(learned)}_{row}", f"table_2/{corpus}"
-        trials = search.search(
-            experiments.question(learned, guided, self._size, corpus),
-            self._folder / folder / "searches" / name,
-            trials=self._size.guided_trials if guided else self._size.trials,
-            jobs=self._jobs,
-        )
-        self._made.update(trial.model_dir for trial in trials)
-        best = search.best(trials).values
-        untuned = experiments.untuned(learned, guided, self._size, corpus)
-        bindings = [*untuned.bindings, *spaces.bindings(best)]
-        tuned = launch.Variant(f"{name}_tuned", untuned.gin_files, bindings)
-        trained = self._train([untuned, tuned], f"{folder}/runs")
+        """A search's trials, and the untuned and the tuned row with their runs.
+
+        Without a search it is the untuned row alone.
+        """
+        row, of_column = _ROWS[guided], self._of_column(column, guided)
+        name = f"{column.learned.replace('+', '_')}_{row}"
+        folder = f"table_2/{column.corpus}/{column.direction}"
+        untuned = experiments.untuned(*of_column)
+        variants, trials = [untuned], []
+        best: spaces.Values = {}
+        if number := column.guided_trials if guided else column.trials:
+            trials = search.search(
+                experiments.question(*of_column),
+                self._folder / folder / "searches" / name,
+                trials=number,
+                jobs=self._jobs,
+            )
+            self._made.update(trial.model_dir for trial in trials)
+            best = search.best(trials).values
+            bindings = [*untuned.bindings, *spaces.bindings(best)]
+            variants.append(launch.Variant(f"{name}_tuned", untuned.gin_files, bindings))
+        trained = self._train(variants, f"{folder}/runs")
         of_untuned = {
-            "corpus": corpus,
-            "learned": column,
+            **_which(column),
             "row": row,
             "runs": 1,
             "seconds": launch.seconds(trained[untuned.name][0]),
@@ -305,10 +313,16 @@ class Study:
             "seconds": sum(trial.seconds for trial in trials),
             "settings": _text(best),
         }
+        rows = [of_untuned, of_tuned][: len(variants)]
         return trials, [
-            (of_untuned, trained[untuned.name]),
-            (of_tuned, trained[tuned.name]),
+            (of_row, trained[variant.name])
+            for of_row, variant in zip(rows, variants, strict=True)
         ]
+
+    def _of_column(self, column: experiments.Comparison, guided: bool) -> tuple:
+        """What `experiments.untuned` and `experiments.question` take."""
+        learned = column.learned.split("+")
+        return learned, guided, self._size, column.corpus, column.direction
 
     def _pretrained(self) -> dict[str, launch.Variant]:
         return {
@@ -354,6 +368,12 @@ class Study:
         of_pieces = {n: v for n, v in known.items() if n.startswith(_SORTS)}
         for name, value in [*self._size.texts().items(), *sorted(of_pieces.items())]:
             yield {"name": name, "value": value}
+
+
+def _which(column: experiments.Comparison) -> Mapping[str, str]:
+    """The values that tell a column of Table 2 from the others."""
+    names = ("corpus", "learned", "direction")
+    return {name: getattr(column, name) for name in names}
 
 
 def _settings(

@@ -169,10 +169,12 @@ def _sizes(name: str, rows: Sequence[measured.Row]) -> Iterator[tuple[str, str]]
         last = max(row["step"] for row in rows)
         yield "pretraining" if model == "t5" else model, str(last)
     if name == "table_2":
-        searches = {"base_tuned": "trials", "guided_tuned": "guided_trials"}
         for row in rows:
-            if row["row"] in searches:
-                yield searches[row["row"]], str(row["runs"])
+            if row["row"] == "guided_tuned":
+                yield "guided_trials", str(row["runs"])
+            if row["row"] == "base_tuned":
+                is_papers = row["direction"] == experiments.SEARCHED
+                yield "trials" if is_papers else "other_trials", str(row["runs"])
 
 
 def _copy(source: pathlib.Path, folder: pathlib.Path) -> None:
@@ -300,15 +302,22 @@ def _table_1(results: measured.Results) -> list[Table]:
 
 
 def _table_2(results: measured.Results) -> list[Table]:
-    """A table for each corpus."""
-    corpora = results.distinct("table_2", "corpus")
-    return [_searched(results, corpus) for corpus in corpora]
+    """A table for each corpus, and one of its other directions."""
+    corpora = results.distinct("table_2", "corpus", direction=experiments.SEARCHED)
+    found = [_searched(results, corpus) for corpus in corpora]
+    others = results.distinct("table_2", "corpus")
+    return found + [
+        _elsewhere(results, corpus)
+        for corpus in others
+        if claims.elsewhere(results, corpus)
+    ]
 
 
 def _searched(results: measured.Results, corpus: str) -> Table:
     cells = []
     of_columns = claims.searched(results, corpus)
-    of = functools.partial(results.by_seed, "table_2", corpus=corpus)
+    which = {"corpus": corpus, "direction": experiments.SEARCHED}
+    of = functools.partial(results.by_seed, "table_2", **which)
     for kind, name in _ROWS.items():
         columns = {
             metric: [of(metric, row=kind, learned=learned) for learned in of_columns]
@@ -329,6 +338,27 @@ def _searched(results: measured.Results, corpus: str) -> Table:
         "other, the mean of its columns. German to English. Runs have "
         f"{results.sizes['trial']} steps, those of Table 1 {results.sizes['translation']}"
     )
+    return Table(caption, header, cells, ["table_2.csv", "trials.csv"])
+
+
+def _elsewhere(results: measured.Results, corpus: str) -> Table:
+    """That of shorter searches, with none for η̂."""
+    directions = claims.elsewhere(results, corpus)
+    which = {"corpus": corpus, "learned": experiments.ELSEWHERE}
+    rows: dict[str, list[str]] = {}
+    for kind in ("base", "base_tuned", "guided"):
+        for metric, digits in (("bleu", 1), ("loss", 3)):
+            name = _ROWS[kind] + (", loss" if metric == "loss" else "")
+            of = functools.partial(results.by_seed, "table_2", metric, row=kind, **which)
+            columns = [[*of(direction=d).values()] for d in directions]
+            rows[name] = [repeats.text(column, digits=digits) for column in columns]
+    header = ["", *(direction.replace("_", "-") for direction in directions)]
+    caption = (
+        f"Table 2 in other directions: BLEU and development loss, {corpus}, of "
+        f"{claims.SYMBOLS[experiments.ELSEWHERE]}. Searches have "
+        f"{results.sizes['other_trials']} trials, runs {results.sizes['trial']} steps"
+    )
+    cells = [[name, *columns] for name, columns in rows.items()]
     return Table(caption, header, cells, ["table_2.csv", "trials.csv"])
 
 
