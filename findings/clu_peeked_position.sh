@@ -6,7 +6,8 @@
 # given that element away, and restore does not bring it back: a run that goes on from there
 # never sees it, with no error. peek_async ("Users can call this to warm up the iterator")
 # does the same. After a restore the next element is one that was looked at before it, of
-# the old position.
+# the old position. The second peek_async, and all later ones, give the first one's element,
+# and read nothing.
 #
 # Command: findings/clu_peeked_position.sh
 # Prints, and fails if it changes:
@@ -14,6 +15,8 @@
 #   saved after peek: goes on [2, 3, 4], restored [3, 4, 5]
 #   saved after peek_async: goes on [2, 3, 4], restored [3, 4, 5]
 #   saved at 5: restored [5, 6, 7], after a peek [0, 5, 6]
+#   before each of [0, 1, 2] peek: [0, 1, 2]
+#   before each of [0, 1, 2] peek_async: [0, 0, 0]
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -60,6 +63,12 @@ iterator.save(file)
 iterator = make()
 iterator.peek()
 print(f"saved at 5: restored {numbers(restored(make()))}, after a peek {numbers(restored(iterator))}")
+for how in ("peek", "peek_async"):
+    iterator, seen, given = make(), [], []
+    for _ in range(3):
+        seen.append(iterator.peek() if how == "peek" else iterator.peek_async().result())
+        given += numbers(iterator, 1)
+    print(f"before each of {given} {how}: {[int(element['i']) for element in seen]}")
 PYTHON
 seen=$(JAX_PLATFORMS=cpu TF_CPP_MIN_LOG_LEVEL=3 \
     "$folder/venv/bin/python" "$folder/peeked.py" "$folder" 2>"$folder/log") || {
@@ -72,4 +81,6 @@ saved after nothing: goes on [2, 3, 4], restored [2, 3, 4]
 saved after peek: goes on [2, 3, 4], restored [3, 4, 5]
 saved after peek_async: goes on [2, 3, 4], restored [3, 4, 5]
 saved at 5: restored [5, 6, 7], after a peek [0, 5, 6]
+before each of [0, 1, 2] peek: [0, 1, 2]
+before each of [0, 1, 2] peek_async: [0, 0, 0]
 EXPECTED
