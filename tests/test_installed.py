@@ -68,7 +68,7 @@ def test_a_run_from_an_empty_folder(packages, tmp_path):
     assert "beta1 at step 2" in table
     assert (folder / "run.png").is_file()
     sizes = ("seeds", "directions", "translation", "pretraining", "finetuning", "trial")
-    sizes += ("trials", "guided_trials", "evaluations")
+    sizes += ("trials", "guided_trials", "evaluations", "other_trials")
     rows = [*(f"{name},0\n" for name in sizes), "columns,alpha\n"]
     (folder / "size.csv").write_text("".join(["name,value\n", *rows]))
     run("gbt_t5x.studies.paper", "--from", ".", "--page", "page/paper.html")
