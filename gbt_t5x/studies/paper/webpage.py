@@ -304,12 +304,10 @@ def _table_1(results: measured.Results) -> list[Table]:
 def _table_2(results: measured.Results) -> list[Table]:
     """A table for each corpus, and one of its other directions."""
     corpora = results.distinct("table_2", "corpus", direction=experiments.SEARCHED)
-    found = [_searched(results, corpus) for corpus in corpora]
-    others = results.distinct("table_2", "corpus")
-    return found + [
-        _elsewhere(results, corpus)
-        for corpus in others
-        if claims.elsewhere(results, corpus)
+    others = [corpus for corpus in corpora if claims.elsewhere(results, corpus)]
+    return [
+        *(_searched(results, corpus) for corpus in corpora),
+        *(_elsewhere(results, corpus) for corpus in others),
     ]
 
 
